@@ -1,0 +1,40 @@
+"""`medmargin verify`: the authors' numbers, recomputed on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medmargin.cli.answer import print_json, print_table
+
+
+def verify(
+    slug: Annotated[str, typer.Argument(help="Published system or part, for example medsam-lite.")],
+    reference: Annotated[Path, typer.Option(help="safetensors file with the authors' inputs, weights and outputs.")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Recompute every output of a reference file; exit 0 only within the published tolerance.
+
+    Example: medmargin verify u-medsam --reference golden/u-medsam.safetensors
+    """
+    from medmargin.verification import verify as recompute
+
+    result = recompute(slug, reference)
+    outputs = [
+        {"name": o.name, "max_abs": o.max_abs, "max_rel": o.max_rel, "passed": o.passed} for o in result.outputs
+    ]
+    if json:
+        print_json(
+            {"slug": slug, "reference": str(reference), "passed": result.passed, "tolerance": result.tolerance,
+             "outputs": outputs}
+        )  # fmt: skip
+    else:
+        rows = [(o["name"], f"{o['max_abs']:.2e}", f"{o['max_rel']:.2e}", "yes" if o["passed"] else "NO") for o in outputs]
+        verdict = "all within tolerance" if result.passed else "NOT within tolerance"
+        print_table(
+            f"{slug}: {verdict} ({result.tolerance:g})", ("output", "largest absolute error ", "relative ", "passed"), rows
+        )
+    if not result.passed:
+        raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""Data set layouts to cases; splits, integrity check, conversion, phantoms."""

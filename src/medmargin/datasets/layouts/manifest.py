@@ -1,0 +1,118 @@
+"""CSV manifest: one row per case with the columns `case,patient,image[,image2,...],label,split`; others are attributes.
+
+Only `case` and `image` are required. Paths are relative to the manifest; an image may be a file or a DICOM folder.
+`split` is train, val, calibration, test or empty. A `dataset.json` beside it with `channel_names` and `labels` names the
+channels and structures; without it they are called after the columns and the values found in the labels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from medmargin.datasets.case import Case
+from medmargin.datasets.layouts.listing import Listing, make_task, patient_of, read_description, read_table
+from medmargin.datasets.layouts.values import labels_found
+from medmargin.datasets.splits import PARTS, Splits
+from medmargin.datasets.task import Task
+from medmargin.errors import DataError
+
+FILE_NAME = "manifest.csv"
+_IMAGE_COLUMN = re.compile(r"image(\d*)")
+_PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
+_OWN_COLUMNS = ("label", "split", "text", "scribbles")
+
+
+class _Description(BaseModel):
+    """The optional `dataset.json`; further fields are allowed and ignored."""
+
+    model_config = ConfigDict(extra="allow")
+
+    channel_names: dict[str, str] = Field(min_length=1)
+    labels: dict[str, Any] = Field(min_length=1)
+    name: str | None = None
+    spacing_known: bool = True
+
+
+def read(path: Path) -> Listing:
+    """List the cases of a manifest.
+
+    Raises:
+        DataError: a column is missing, a split name is unknown, or pictures and volumes are mixed.
+    """
+    rows = read_table(path)
+    if not rows:
+        raise DataError(f"{path}: holds no case; expected a row per image with the columns case,image,label")
+    columns = _image_columns(path, next(iter(rows.values())))
+    cases = [_case(path, name, row, columns) for name, row in rows.items()]
+    splits = _splits(path, rows)
+    test = {name for name, row in rows.items() if row.get("split", "").strip() == "test"}
+    return Listing(
+        name=path.parent.name if path.name == FILE_NAME else path.stem,
+        task=_task(path, cases, columns),
+        cases=tuple(case for case in cases if case.name not in test),
+        test_cases=tuple(case for case in cases if case.name in test),
+        splits=splits,
+    )
+
+
+def _image_columns(path: Path, row: Mapping[str, str]) -> list[str]:
+    columns = [(int(match[1] or 1), name) for name in row if (match := _IMAGE_COLUMN.fullmatch(name))]
+    if not columns:
+        raise DataError(f"{path}: no column 'image'; found case, {', '.join(row)}")
+    return [name for _, name in sorted(columns)]
+
+
+def _case(path: Path, name: str, row: Mapping[str, str], columns: list[str]) -> Case:
+    entries = [row[column].strip() for column in columns]
+    if not entries[0]:
+        raise DataError(f"{path}: case '{name}': column '{columns[0]}' is empty; expected the path of an image")
+    attributes = {key: value for key, value in row.items() if key not in (*_OWN_COLUMNS, *columns)}
+    label, scribbles = (row.get(column, "").strip() for column in ("label", "scribbles"))
+    return Case(
+        name=name,
+        patient=patient_of(name, row),
+        # An empty cell of a further channel stays in the list as a missing file: reading the case then names it.
+        images=tuple(path.parent / (entry or f"<{column} is empty>") for entry, column in zip(entries, columns, strict=True)),
+        label=path.parent / label if label else None,
+        scribbles=path.parent / scribbles if scribbles else None,
+        text=row.get("text") or None,
+        attributes=attributes,
+    )
+
+
+def _splits(path: Path, rows: Mapping[str, Mapping[str, str]]) -> Splits | None:
+    """Collect the column `split`; None where it says no more than which cases are the test cases."""
+    parts: dict[str, list[str]] = {}
+    for name, row in rows.items():
+        part = row.get("split", "").strip()
+        if part and part not in PARTS:
+            raise DataError(f"{path}: case '{name}': split '{part}'; expected {', '.join(PARTS)} or nothing")
+        if part:
+            parts.setdefault(part, []).append(name)
+    if set(parts) <= {"test"}:
+        return None
+    return Splits(({part: tuple(names) for part, names in parts.items()},), f"column 'split' of {path}")
+
+
+def _task(path: Path, cases: list[Case], columns: list[str]) -> Task:
+    kinds = {2 if case.images[0].suffix.lower() in _PICTURES else 3 for case in cases}
+    if len(kinds) > 1:
+        raise DataError(f"{path}: lists pictures and volumes; expected one kind. Split it into two manifests")
+    source = path.parent / "dataset.json"
+    name = path.parent.name if path.name == FILE_NAME else path.stem
+    dims = kinds.pop()
+    if source.is_file():
+        description = read_description(source, _Description)
+        channels = [label for _, label in sorted(description.channel_names.items())]
+        labels, spacing_known = description.labels, description.spacing_known
+        name = description.name or name
+    else:
+        channels, spacing_known = columns, True
+        labels = labels_found([case.label for case in cases if case.label is not None], source=path)
+    unit = "mm" if dims == 3 and spacing_known else "px"
+    return make_task(name, channels=channels, labels=labels, dims=dims, unit=unit, source=source)

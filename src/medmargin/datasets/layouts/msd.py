@@ -1,0 +1,106 @@
+"""Medical Segmentation Decathlon layout: `dataset.json` with a "training" list; channels are the 4th axis of a NIfTI.
+
+Antonelli et al., Nat Commun 13:4128, 2022. Test images have no labels.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from medmargin.datasets.case import Case
+from medmargin.datasets.faults import Fault
+from medmargin.datasets.layouts.listing import Listing, make_task, patient_of, read_description, read_table
+from medmargin.errors import DataError
+
+
+class _Pair(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    image: str
+    label: str | None = None
+
+
+class _Description(BaseModel):
+    """`dataset.json`; further fields are allowed and ignored."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str | None = None
+    modality: dict[str, str] = Field(min_length=1)
+    labels: dict[str, str] = Field(min_length=1)
+    training: list[_Pair]
+    test: list[str | _Pair] = []
+
+
+def matches(folder: Path, description: Mapping[str, Any]) -> bool:
+    """Tell whether a folder with this `dataset.json` is in MSD layout."""
+    return "training" in description and "modality" in description and "channel_names" not in description
+
+
+def read(folder: Path) -> Listing:
+    """List the cases of a folder.
+
+    Raises:
+        DataError: `dataset.json` is missing or wrong, names a file outside the folder, or names a case twice.
+    """
+    source = folder / "dataset.json"
+    description = read_description(source, _Description)
+    name = description.name or re.sub(r"^Task\d+_", "", folder.name)
+    task = make_task(
+        name,
+        channels=[channel for _, channel in sorted(description.modality.items())],
+        labels=_values_by_name(description.labels, source),
+        dims=3,
+        unit="mm",
+        source=source,
+    )
+    facts = read_table(folder / "attributes.csv")
+    test = [_Pair(image=entry) if isinstance(entry, str) else entry for entry in description.test]
+    training_cases = tuple(_case(folder, pair, facts) for pair in description.training)
+    test_cases = tuple(_case(folder, pair, facts) for pair in test)
+    names = [case.name for case in (*training_cases, *test_cases)]
+    if repeated := sorted({entry for entry in names if names.count(entry) > 1}):
+        raise DataError(f"{source}: case '{repeated[0]}' is listed twice; every image may be listed once")
+    return Listing(name, task, training_cases, test_cases, faults=_misfits(training_cases))
+
+
+def _values_by_name(labels: Mapping[str, str], source: Path) -> dict[str, int]:
+    try:
+        return {label: int(value) for value, label in labels.items()}
+    except ValueError as error:
+        raise DataError(f"{source}: the keys of 'labels' are not label values 0, 1, 2, ...: {error}") from error
+
+
+def _case(folder: Path, pair: _Pair, facts: Mapping[str, Mapping[str, str]]) -> Case:
+    image = _inside(folder, pair.image)
+    label = None if pair.label is None else _inside(folder, pair.label)
+    name = re.sub(r"\.(nii|nii\.gz)$", "", image.name)
+    attributes = facts.get(name, {})
+    return Case(
+        name=name,
+        patient=patient_of(name, attributes),
+        images=(image,),
+        label=label if label is not None and label.is_file() else None,
+        attributes=dict(attributes),
+    )
+
+
+def _inside(folder: Path, entry: str) -> Path:
+    path = Path(os.path.normpath(folder / entry))
+    if not path.is_relative_to(os.path.normpath(folder)):
+        raise DataError(f"{folder / 'dataset.json'}: '{entry}' lies outside the data set's folder")
+    return path
+
+
+def _misfits(cases: tuple[Case, ...]) -> tuple[Fault, ...]:
+    return tuple(
+        Fault("W", "image-without-label", case.name, "no label file although it is listed for training; not trained on")
+        for case in cases
+        if case.label is None
+    )

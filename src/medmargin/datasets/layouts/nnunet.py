@@ -1,0 +1,173 @@
+"""nnU-Net raw layout: `imagesTr/<case>_0000.<ending>`, `labelsTr/<case>.<ending>`, `imagesTs`, `labelsTs`, `dataset.json`.
+
+Beside it, where they exist: `cases.csv` and `attributes.csv` (facts per case; a column `patient` groups the splits),
+`texts.csv`, `labelsTr_rater*` (further raters) and `scribblesTr`. Pictures of three channels may be one RGB file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from medmargin.datasets.case import Case
+from medmargin.datasets.faults import Fault
+from medmargin.datasets.layouts.listing import Listing, make_task, patient_of, read_description, read_table
+from medmargin.datasets.task import Task
+from medmargin.errors import DataError
+
+_PICTURES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
+# The first of these columns that a case fills is its text; texts made from the mask would give the answer away.
+_TEXT_COLUMNS = ("text", "generic", "clinical_notes", "finding")
+_Row = Mapping[str, str]
+_CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
+
+
+class _Description(BaseModel):
+    """`dataset.json`; further fields are allowed and ignored."""
+
+    model_config = ConfigDict(extra="allow")
+
+    channel_names: dict[str, str] = Field(min_length=1)
+    labels: dict[str, Any] = Field(min_length=1)
+    file_ending: str = ".nii.gz"
+    name: str | None = None
+    spacing_known: bool = True
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The training ("Tr") or test ("Ts") half of the folder."""
+
+    folder: Path
+    suffix: str
+    ending: str
+    channels: tuple[str, ...]
+
+    @property
+    def images(self) -> Path:
+        return self.folder / f"images{self.suffix}"
+
+    @property
+    def labels(self) -> Path:
+        return self.folder / f"labels{self.suffix}"
+
+
+def matches(folder: Path, description: Mapping[str, Any]) -> bool:
+    """Tell whether a folder with this `dataset.json` is in nnU-Net raw layout."""
+    return "channel_names" in description and "labels" in description
+
+
+def read(folder: Path) -> Listing:
+    """List the cases of a folder.
+
+    Raises:
+        DataError: `dataset.json` is missing or wrong, or there is neither `imagesTr` nor `imagesTs`.
+    """
+    source = folder / "dataset.json"
+    description = read_description(source, _Description)
+    name = description.name or re.sub(r"^Dataset\d{3}_", "", folder.name)
+    task = _task(name, description, source)
+    parts = [_Part(folder, suffix, description.file_ending, task.channels) for suffix in ("Tr", "Ts")]
+    if not any(part.images.is_dir() for part in parts):
+        raise DataError(f"{folder}: neither imagesTr nor imagesTs; expected images as imagesTr/<case>_0000.<ending>")
+    facts = read_table(folder / "cases.csv")
+    for case, row in read_table(folder / "attributes.csv").items():
+        facts[case] = facts.get(case, {}) | row
+    texts = read_table(folder / "texts.csv")
+    training, test = (_cases(part, facts, texts) for part in parts)
+    faults = [fault for part, cases in zip(parts, (training, test), strict=True) for fault in _misfits(part, cases)]
+    return Listing(name, task, training, test, faults=tuple(faults))
+
+
+def _task(name: str, description: _Description, source: Path) -> Task:
+    is_picture = description.file_ending.lower() in _PICTURES
+    try:
+        channels = [label for _, label in sorted(description.channel_names.items(), key=lambda item: int(item[0]))]
+    except ValueError as error:
+        raise DataError(f"{source}: the keys of 'channel_names' are not 0, 1, 2, ...: {error}") from error
+    return make_task(
+        name,
+        channels=channels,
+        labels=description.labels,
+        dims=2 if is_picture else 3,
+        unit="px" if is_picture or not description.spacing_known else "mm",
+        source=source,
+    )
+
+
+def _cases(part: _Part, facts: Mapping[str, _Row], texts: Mapping[str, _Row]) -> tuple[Case, ...]:
+    raters = sorted(path for path in part.folder.glob(f"labels{part.suffix}_rater*") if path.is_dir())
+    scribbles = part.folder / f"scribbles{part.suffix}"
+    cases = []
+    for name, found in sorted(_channels_by_case(part).items()):
+        attributes = facts.get(name, {})
+        file = f"{name}{part.ending}"
+        # A missing channel stays in the list: reading the case then names it.
+        count = 1 if _is_one_file_per_case(part) else max(len(part.channels), *(channel + 1 for channel in found))
+        label = part.labels / file
+        cases.append(
+            Case(
+                name=name,
+                patient=patient_of(name, attributes),
+                images=tuple(part.images / f"{name}_{channel:04d}{part.ending}" for channel in range(count)),
+                label=label if label.is_file() else None,
+                raters=tuple(folder / file for folder in raters if (folder / file).is_file()),
+                scribbles=scribbles / file if (scribbles / file).is_file() else None,
+                text=next((texts[name][c] for c in _TEXT_COLUMNS if texts.get(name, {}).get(c)), None),
+                attributes=dict(attributes),
+            )
+        )
+    return tuple(cases)
+
+
+def _channels_by_case(part: _Part) -> dict[str, set[int]]:
+    """Find which channels each case has."""
+    found: dict[str, set[int]] = {}
+    for path in _files(part.images):
+        stem = path.name.removesuffix(part.ending)
+        if path.name.endswith(part.ending) and (match := _CHANNEL.fullmatch(stem)):
+            found.setdefault(match["case"], set()).add(int(match["channel"]))
+    return found
+
+
+def _is_one_file_per_case(part: _Part) -> bool:
+    """Tell whether the three channels of each picture are the R, G and B of one file."""
+    if part.ending.lower() not in _PICTURES or len(part.channels) != 3:
+        return False
+    return not any(part.images.glob(f"*_0001{part.ending}"))
+
+
+def _misfits(part: _Part, cases: tuple[Case, ...]) -> list[Fault]:
+    """Report files without their counterpart and names that do not follow the layout."""
+    faults = [
+        Fault(
+            "E",
+            "image-name",
+            None,
+            f"{path}: not named <case>_<channel>{part.ending} with a four-digit channel, e.g. case_001_0000{part.ending}; "
+            "rename it or move it away",
+        )
+        for path in _files(part.images)
+        if not (path.name.endswith(part.ending) and _CHANNEL.fullmatch(path.name.removesuffix(part.ending)))
+    ]
+    for case in cases:
+        if case.label is None and part.labels.is_dir():
+            message = f"no label {part.labels / case.name}{part.ending}; not trained on"
+            faults.append(Fault("W", "image-without-label", case.name, message))
+    known = {f"{case.name}{part.ending}" for case in cases}
+    for path in _files(part.labels):
+        if path.name not in known:
+            name = path.name.removesuffix(part.ending)
+            image = part.images / f"{name}_0000{part.ending}"
+            message = f"{path}: there is no image {image} for this label; add the image or move the label away"
+            faults.append(Fault("E", "label-without-image", name, message))
+    return faults
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []

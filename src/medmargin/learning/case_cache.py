@@ -1,0 +1,131 @@
+"""Training cases as pictures on disk: normalised and cut into slices once, then read as memory maps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medmargin.datasets import Case, Task, load_case
+from medmargin.errors import BudgetError, DataError
+from medmargin.imaging import to_working
+from medmargin.learning.progress import tracked
+from medmargin.learning.sources import Drawn
+from medmargin.storage import atomic_path, write_json
+from medmargin.transforms import label_slices, picture_slices
+
+_INDEX = "index.json"
+_LAYOUT = 1  # raise when the content of the cached files changes
+
+
+@dataclass(frozen=True)
+class CachedCases:
+    """The objects of labelled cases: one per slice and structure (a source, see `sources`).
+
+    Attributes:
+        folder: holds <n>.image.npy [K, H, W] or [K, H, W, 3] uint8 and <n>.label.npy [K, H, W] for case n.
+        entries: label value -> [N, 2] int64 (case n, slice k) of every object.
+    """
+
+    folder: Path
+    entries: dict[int, NDArray[np.int64]]
+    _maps: dict[str, NDArray] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def objects(self) -> int:
+        return sum(len(places) for places in self.entries.values())
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """Draw a structure first and then one of its objects: rare structures come as often as frequent ones."""
+        values = sorted(self.entries)
+        value = values[int(rng.integers(len(values)))]
+        case, k = self.entries[value][int(rng.integers(len(self.entries[value])))]
+        picture, labels = self._map(f"{case:05d}.image.npy")[k], self._map(f"{case:05d}.label.npy")[k]
+        return np.asarray(picture), np.asarray(labels) == value
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "entries": self.entries, "_maps": {}}  # a copy opens its own memory maps
+
+    def _map(self, name: str) -> NDArray:
+        if name not in self._maps:
+            self._maps[name] = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
+        return self._maps[name]
+
+
+def cache_cases(
+    cases: Sequence[Case], task: Task, folder: Path | str, *, minimum_pixels: int = 10, progress: bool = True
+) -> CachedCases:
+    """Prepare cases in `folder`, or take what an earlier call with the same cases and files left there.
+
+    Volumes are brought to the closest RAS orientation and cut along axis k; pictures stay as they are.
+
+    Args:
+        cases: with labels. task: of their data set.
+        folder: created where needed; several processes may prepare the same folder at once.
+        minimum_pixels: objects smaller than this are left out (the challenge's rule for 2-D).
+        progress: show a bar on stderr.
+
+    Raises:
+        DataError: a case without a label or that cannot be read, or no object of any case is large enough.
+        BudgetError: the folder cannot be written or the disk is full.
+    """
+    folder = Path(folder)
+    fingerprint = _fingerprint(cases, task, minimum_pixels)
+    index = _read_index(folder / _INDEX)
+    if index is None or index["fingerprint"] != fingerprint:
+        found: dict[str, list[list[int]]] = {str(value): [] for value in task.structures.values()}
+        for number, case in enumerate(tracked(cases, description="preparing cases", show=progress)):
+            for value, k in _prepare(case, task, folder, number, minimum_pixels):
+                found[str(value)].append([number, k])
+        index = {"fingerprint": fingerprint, "cases": [case.name for case in cases], "objects": found}
+        write_json(folder / _INDEX, index)
+    entries = {int(value): np.array(places, np.int64) for value, places in index["objects"].items() if places}
+    if not entries:
+        raise DataError(
+            f"data set '{task.name}': none of the {len(cases)} training cases holds an object of {minimum_pixels} "
+            "pixels or more in a slice. Check the labels with 'data check'."
+        )
+    return CachedCases(folder, entries)
+
+
+def _prepare(case: Case, task: Task, folder: Path, number: int, minimum_pixels: int) -> list[tuple[int, int]]:
+    """Write the pictures of one case; return (label value, slice) of its objects."""
+    image, label = load_case(case, task)
+    if label is None:
+        raise DataError(f"{case.name}: no label; training needs one for each case. Leave the case out of the split.")
+    if task.dims == 3:
+        image, label = to_working(image).volume, to_working(label).volume
+    pictures = picture_slices(image.voxels, modality=task.modality, dims=task.dims, name=case.name)
+    labels = label_slices(label.voxels[0].astype(np.uint8 if task.num_classes <= 256 else np.uint16))
+    for kind, values in (("image", pictures), ("label", labels)):
+        with atomic_path(folder / f"{number:05d}.{kind}.npy") as temporary:
+            np.save(temporary, values, allow_pickle=False)
+    sizes = [np.bincount(plane.ravel(), minlength=task.num_classes) for plane in labels]
+    return [(v, k) for k, pixels in enumerate(sizes) for v in task.structures.values() if pixels[v] >= minimum_pixels]
+
+
+def _fingerprint(cases: Sequence[Case], task: Task, minimum_pixels: int) -> str:
+    """Hash what the cached files depend on: names, paths, sizes and times of the source files, and the task."""
+    files = [path for case in cases for path in (*case.images, case.label) if path is not None and path.exists()]
+    stamps = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    content = [_LAYOUT, minimum_pixels, task.dims, task.modality, task.structures, [c.name for c in cases], stamps]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _read_index(path: Path) -> dict[str, Any] | None:
+    """Return the index of an earlier call, or None where there is none or it is damaged (it is made again then)."""
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        return index if {"fingerprint", "objects"} <= index.keys() else None
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise BudgetError(f"{path}: cannot be read ({error.strerror}). Choose another folder.") from error
+    except (ValueError, AttributeError):
+        return None

@@ -1,0 +1,86 @@
+"""Where training pictures come from: a source draws one picture and the mask of one object in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medmargin.datasets.phantoms import random_picture
+from medmargin.errors import ConfigError
+
+Drawn = tuple[NDArray, NDArray[np.bool_]]
+
+
+class Source(Protocol):
+    """Pictures with outlined objects, without end."""
+
+    @property
+    def objects(self) -> int | None:
+        """Number of different objects, or None where there is no end of them."""
+        ...
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """Draw an object as a pure function of `rng`.
+
+        Returns:
+            picture [H, W] or [H, W, 3] of any numeric dtype, and the object's mask [H, W], not empty.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class GeneratedPictures:
+    """Generated pictures; no patient's image is needed (`datasets.phantoms`).
+
+    Attributes:
+        size: side of a picture in pixels.
+        generate: (rng, size=...) -> picture [size, size] or [size, size, 3], labels [size, size] with one object or more.
+    """
+
+    size: int = 128
+    generate: Callable[..., tuple[NDArray, NDArray]] = random_picture
+
+    @property
+    def objects(self) -> None:
+        return None
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        picture, labels = self.generate(rng, size=self.size)
+        values = np.flatnonzero(np.bincount(labels.ravel())[1:]) + 1
+        return picture, labels == values[rng.integers(len(values))]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Several sources, each drawn from in proportion to its weight.
+
+    Attributes:
+        sources: at least one.
+        weights: one positive number per source.
+
+    Raises:
+        ConfigError: no source, or weights that do not fit.
+    """
+
+    sources: Sequence[Source]
+    weights: Sequence[float]
+
+    def __post_init__(self) -> None:
+        if not self.sources or len(self.sources) != len(self.weights) or min(self.weights) <= 0:
+            raise ConfigError(
+                f"a mixture of {len(self.sources)} sources has weights {list(self.weights)}: "
+                "expected one positive weight per source."
+            )
+
+    @property
+    def objects(self) -> int | None:
+        counts = [source.objects for source in self.sources]
+        return sum(count for count in counts if count is not None) if None not in counts else None
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        shares = np.asarray(self.weights, float) / sum(self.weights)
+        return self.sources[int(rng.choice(len(self.sources), p=shares))].draw(rng)

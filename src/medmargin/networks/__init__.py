@@ -1,0 +1,1 @@
+"""Networks, with no knowledge of files, training or the command line."""

@@ -1,0 +1,33 @@
+"""Learning-rate schedules as pure functions of the step: a resumed run continues exactly where it stopped."""
+
+from __future__ import annotations
+
+import math
+
+from medmargin.errors import ConfigError
+
+
+def cosine_with_warmup(step: int, *, total_steps: int, warmup_steps: int = 0, floor: float = 0.0) -> float:
+    """Return the factor on the base learning rate at a step, in [floor, 1].
+
+    Use it in `torch.optim.lr_scheduler.LambdaLR`. It rises in a line over the warm-up (never 0, so that no step is
+    lost), then falls as half a cosine and stays at the floor after the last step. Loshchilov & Hutter 2017,
+    arXiv:1608.03983.
+
+    Args:
+        step: optimiser steps already taken, from 0.
+        total_steps: steps of the whole run, warm-up included.
+        warmup_steps: steps of the rise; the first step without it has factor 1.
+        floor: factor at the end.
+
+    Raises:
+        ConfigError: the warm-up does not end before the run, or the floor is outside [0, 1].
+    """
+    if not 0 <= warmup_steps < total_steps:
+        raise ConfigError(f"warmup_steps is {warmup_steps}: expected 0 or more and less than the {total_steps} steps.")
+    if not 0 <= floor <= 1:
+        raise ConfigError(f"floor is {floor}: expected a factor between 0 and 1.")
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    progress = min(1.0, (step - warmup_steps) / (total_steps - warmup_steps))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))

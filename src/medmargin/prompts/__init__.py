@@ -1,0 +1,1 @@
+"""Boxes, points and masks: types, files, and their simulation from a label map."""

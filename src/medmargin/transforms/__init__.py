@@ -1,0 +1,8 @@
+"""Preparing images for networks: frames, intensity, augmentation. No torch here."""
+
+from medmargin.transforms.augmentation import Augmentation
+from medmargin.transforms.frame import Frame
+from medmargin.transforms.intensity import normalised, to_bytes
+from medmargin.transforms.slices import label_slices, picture_slices
+
+__all__ = ["Augmentation", "Frame", "label_slices", "normalised", "picture_slices", "to_bytes"]

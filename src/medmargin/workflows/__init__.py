@@ -1,0 +1,1 @@
+"""The journeys a user makes: train, predict, evaluate, demo. Called by the command line and from Python."""
