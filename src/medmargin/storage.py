@@ -25,10 +25,24 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
     """
     target = Path(target)
     temporary = target.with_name(f".{os.getpid()}.part.{target.name}")
+    with disk_errors(target):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(target: Path) -> Iterator[None]:
+    """Name `target` and the cure when a write inside the block fails for want of space or permission.
+
+    Raises:
+        BudgetError: the disk is full, the folder cannot be written, or the path is too long.
+    """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, target)
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise BudgetError(f"{target}: the disk is full. Free some space and run the command again.") from error
@@ -37,8 +51,6 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         if error.errno == errno.ENAMETOOLONG:
             raise BudgetError(f"{target}: the path is too long for this file system. Choose a shorter one.") from error
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(target: Path | str, content: Any) -> None:

@@ -147,7 +147,9 @@ def test_every_option_is_finite_on_every_edge_mask(shape_distance: str, weightin
 def test_no_term_falls_below_its_minimum(
     logits: NDArray[np.float32], masks: NDArray[np.bool_], shape_distance: str
 ) -> None:
-    report = PromptableLoss(shape_distance=shape_distance)(_prediction(torch.from_numpy(logits)[:, None]), _masks(*masks))
+    report = PromptableLoss(shape_distance=shape_distance)(
+        _prediction(torch.from_numpy(logits)[:, None]), _masks(*masks)
+    )
     assert all(value >= 0 and torch.isfinite(value) for value in report.terms.values())
     assert report.terms["mse"] <= 1
     assert report.terms["dice"] <= 1

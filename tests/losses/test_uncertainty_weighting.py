@@ -32,10 +32,10 @@ def test_total_and_both_gradients_follow_the_formula() -> None:
     report = weighting(terms)
     report.total.backward()
     assert report.total.item() == pytest.approx(
-        sum(l / (2 * q * q) + math.log(1 + q * q) for l, q in zip(losses, p, strict=True))
+        sum(loss / (2 * q * q) + math.log(1 + q * q) for loss, q in zip(losses, p, strict=True))
     )
-    for i, (l, q) in enumerate(zip(losses, p, strict=True)):
-        assert weighting.uncertainty.grad[i].item() == pytest.approx(-l / q**3 + 2 * q / (1 + q * q), rel=1e-5)
+    for i, (loss, q) in enumerate(zip(losses, p, strict=True)):
+        assert weighting.uncertainty.grad[i].item() == pytest.approx(-loss / q**3 + 2 * q / (1 + q * q), rel=1e-5)
         assert terms[f"t{i}"].grad.item() == pytest.approx(1 / (2 * q * q), rel=1e-5)
 
 
@@ -128,7 +128,9 @@ def test_a_negative_term_through_softplus_has_a_finite_optimum_and_without_it_no
         return weighting.uncertainty.abs().item()
 
     expected = optimal_squared_uncertainty(torch.tensor(math.log(1 + math.exp(-1))))
-    assert final_uncertainty(UncertaintyWeighted(["a"], softplus=["a"])) ** 2 == pytest.approx(expected.item(), rel=0.01)
+    assert final_uncertainty(UncertaintyWeighted(["a"], softplus=["a"])) ** 2 == pytest.approx(
+        expected.item(), rel=0.01
+    )
     assert final_uncertainty(UncertaintyWeighted(["a"])) < 0.1
 
 

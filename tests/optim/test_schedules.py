@@ -24,7 +24,9 @@ def test_it_rises_falls_and_stays() -> None:
 def test_it_stays_between_floor_and_one_and_peaks_after_the_warm_up(total: int, data: st.DataObject) -> None:
     warmup = data.draw(st.integers(0, total - 1))
     floor = data.draw(st.floats(0, 1))
-    values = [cosine_with_warmup(step, total_steps=total, warmup_steps=warmup, floor=floor) for step in range(total + 3)]
+    values = [
+        cosine_with_warmup(step, total_steps=total, warmup_steps=warmup, floor=floor) for step in range(total + 3)
+    ]
     assert min(values) > 0 or floor == 0
     assert min(values[warmup:]) >= floor - 1e-12
     assert max(values) == values[warmup] == pytest.approx(1)

@@ -1,7 +1,7 @@
 """Who learns, who selects, who calibrates, who is tested: splits by patient, from a file or drawn from a seed.
 
-Files are JSON: one split `{"train": [...], "val": [...], "calibration": [...], "test": [...]}` (any of the four), or a list
-of such objects, one per fold (nnU-Net's `splits_final.json`). No patient may stand on two sides.
+Files are JSON: one split `{"train": [...], "val": [...], "calibration": [...], "test": [...]}` (any of the four), or a
+list of such objects, one per fold (nnU-Net's `splits_final.json`). No patient may stand on two sides.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ def refuse_leaks(parts: Mapping[str, Sequence[Case]], *, source: str) -> None:
         if shared := sorted(set(patients[one]) & set(patients[other])):
             shown = ", ".join(f"{p} ({patients[one][p]}, {patients[other][p]})" for p in shared[:5])
             raise DataError(
-                f"{source}: {len(shared)} patients are in '{one}' and in '{other}': {shown}. Results would look better "
-                "than they are; move all cases of a patient to one side, or draw a new split with 'medmargin data split'"
+                f"{source}: {len(shared)} patients are in '{one}' and in '{other}': {shown}. Results would look "
+                "better than they are; move all cases of a patient to one side or draw a split: 'medmargin data split'"
             )
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from medmargin.evaluation.bands import BAND_VOXELS
-from medmargin.evaluation.measure import CaseResult
 from medmargin.evaluation.statistics import RESAMPLES
 from medmargin.evaluation.voxels import ECE_BINS
 
@@ -37,14 +35,6 @@ def conventions(tolerances: dict[str, set[float]]) -> dict[str, Any]:
         "pooled": "voxels of all cases",
         "ci95": f"percentile bootstrap of the mean over patients, {RESAMPLES} draws, seed 0",
     }
-
-
-def tolerances_of(results: Sequence[CaseResult]) -> dict[str, set[float]]:
-    """Collect the tolerances of the surface Dice by unit."""
-    found: dict[str, set[float]] = {}
-    for result in results:
-        found.setdefault(result.unit, set()).add(result.nsd_tolerance)
-    return found
 
 
 def _only(tolerances: set[float]) -> float | list[float] | None:

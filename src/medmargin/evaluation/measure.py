@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -166,15 +166,13 @@ def _volumes(
     measured: dict[str, dict[str, Any]] = {}
     for name, value in structures.items():
         interval = intervals.get(name)
-        true = np.count_nonzero(truth == value) * (1.0 if size is None else size)
+        true, estimate = (float(np.count_nonzero(array == value) * (size or 1.0)) for array in (truth, labels))
         if interval is None:
-            estimate = np.count_nonzero(labels == value) * (1.0 if size is None else size)
             reason = "the prediction came without a volume interval"
             measured[name] = {"true": true, "estimate": estimate, "low": None, "high": None, "level": None}
             measured[name] |= {f"{key}_reason": reason for key in ("low", "high", "level")}
         else:
-            measured[name] = {"true": true, "estimate": interval.estimate, "low": interval.low, "high": interval.high}
-            measured[name]["level"] = interval.level
+            measured[name] = {"true": true} | {key: float(value) for key, value in asdict(interval).items()}
     if size is not None:
         return {"volumes_ml": measured}
     empty = {key: None for key in ("true", "estimate", "low", "high", "level")} | {"reason": _SPACING_UNKNOWN}

@@ -17,22 +17,26 @@ def dice(truth: NDArray[Any], mask: NDArray[Any]) -> float:
     Returns:
         A number in [0, 1]; 1 where both are empty (challenge rule), 0 where one is.
     """
-    total = np.count_nonzero(truth) + np.count_nonzero(mask)
+    total = _size(truth) + _size(mask)
     return 2.0 * _intersection(truth, mask) / total if total else 1.0
 
 
 def iou(truth: NDArray[Any], mask: NDArray[Any]) -> float:
     """Compute the intersection over union |T and M| / |T or M|; empty masks as in `dice`."""
     intersection = _intersection(truth, mask)
-    union = np.count_nonzero(truth) + np.count_nonzero(mask) - intersection
+    union = _size(truth) + _size(mask) - intersection
     return intersection / union if union else 1.0
 
 
 def relative_volume_error(truth: NDArray[Any], mask: NDArray[Any]) -> float | None:
     """Compute (|M| - |T|) / |T|: positive where the mask is too large; None where the truth is empty."""
-    true_size = np.count_nonzero(truth)
-    return (np.count_nonzero(mask) - true_size) / true_size if true_size else None
+    true_size = _size(truth)
+    return (_size(mask) - true_size) / true_size if true_size else None
 
 
 def _intersection(truth: NDArray[Any], mask: NDArray[Any]) -> int:
-    return int(np.count_nonzero(np.logical_and(truth, mask)))
+    return _size(np.logical_and(truth, mask))
+
+
+def _size(mask: NDArray[Any]) -> int:
+    return int(np.count_nonzero(mask))

@@ -10,17 +10,127 @@ from typing import Any
 import numpy as np
 
 from medmargin.evaluation.conventions import conventions
-from medmargin.evaluation.error_detection import Ranking
+from medmargin.evaluation.distributions import distribution, mean_over_structures, structure_distributions
 from medmargin.evaluation.measure import CaseResult
-from medmargin.evaluation.risk_coverage import (
-    RiskCoverage,
-    augrc,
-    aurc,
-    excess_aurc,
-    oracle,
-    risk_coverage,
-    risk_coverage_of_errors,
-)
-from medmargin.evaluation.states import State
-from medmargin.evaluation.statistics import patient_interval
-from medmargin.evaluation.voxels import VoxelCounter, VoxelTally, voxel_figures
+from medmargin.evaluation.pooling import curves, pooled_uncertainty
+from medmargin.evaluation.voxels import VoxelCounter
+
+_FLOORS = ("box", "ellipse")
+_LIBRARIES = ("medmargin", "numpy", "scipy", "torch")
+
+
+def summarise(
+    results: Iterable[CaseResult],
+    *,
+    failed: Sequence[Mapping[str, str]] = (),
+    source: str | None = None,
+    forward_passes: int | None = None,
+    calibrated: bool = False,
+    run: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Summarise an evaluation.
+
+    The results are consumed one by one and only their entries are kept, so a generator that measures as it goes needs
+    little memory; `failed` is read after the last result.
+
+    Args:
+        results: one per case.
+        failed: {"case", "error"} of each case that could not be measured.
+        source: name of the uncertainty, e.g. "prompt perturbation".
+        forward_passes: network evaluations per image behind it.
+        calibrated: whether a held-out set calibrated the predictor.
+        run: what is known of the run (system, arguments, weights, seed).
+
+    Returns:
+        The object of `evaluate --json`, of plain JSON types; a number that does not exist is None with its reason beside
+        it, as `<name>_reason` or `reason`.
+    """
+    entries: list[dict[str, Any]] = []
+    whole, near = VoxelCounter(), VoxelCounter()
+    tolerances: dict[str, set[float]] = {}
+    for result in results:
+        entries.append(result.entry)
+        whole.add(result.whole)
+        near.add(result.band)
+        tolerances.setdefault(result.unit, set()).add(result.nsd_tolerance)
+    everywhere, at_borders = whole.tally(), near.tally()
+    names = list(entries[0]["structures"]) if entries else []
+    structures = {name: structure_distributions(entries, name) for name in names}
+    uncertainty = pooled_uncertainty(entries, everywhere, at_borders) | {"source": source, "forward_passes": forward_passes}
+    for key in ("source", "forward_passes"):
+        if uncertainty[key] is None:
+            uncertainty[f"{key}_reason"] = "not recorded with the prediction"
+    return {
+        "cases": entries,
+        "failed": [dict(failure) for failure in failed],
+        "summary": {
+            "n": len(entries),
+            "n_patients": len({entry["patient"] for entry in entries}),
+            "structures": structures,
+            "mean": _means(entries, structures),
+            "floors": _floors(entries, names),
+            "uncertainty": uncertainty,
+            "volume_coverage": _volume_coverage(entries),
+        },
+        "curves": curves(entries, everywhere, at_borders),
+        "calibrated": calibrated,
+        "conventions": conventions(tolerances),
+        "run": dict(run or {}),
+        "versions": _versions(),
+    }
+
+
+def _means(entries: Sequence[Mapping[str, Any]], structures: Mapping[str, Any]) -> dict[str, Any]:
+    """Means over structures, with the interval of the cases' means."""
+    means: dict[str, Any] = {}
+    patients = [entry["patient"] for entry in entries]
+    for metric in ("dice", "nsd"):
+        per_case = [
+            float(np.mean([figures[metric] for figures in entry["structures"].values()])) for entry in entries
+        ]
+        over_cases = distribution(per_case, patients, reason="no case was measured")
+        means[metric] = mean_over_structures(structures, metric)
+        means[f"{metric}_ci95"] = over_cases["ci95"]
+        for key, name in (("reason", metric), ("ci95_reason", f"{metric}_ci95")):
+            if key in over_cases:
+                means[f"{name}_reason"] = over_cases[key]
+    return means
+
+
+def _floors(entries: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """Dice of what the prompts alone give, on the same cases."""
+    floors: dict[str, Any] = {}
+    for floor in sorted({*_FLOORS, *(name for entry in entries for name in entry.get("floors", {}))}):
+        measured = [entry["floors"][floor] for entry in entries if floor in entry.get("floors", {})]
+        if not measured:
+            floors[floor] = {"dice": None, "dice_reason": "the prompts did not come from the truth"}
+            continue
+        by_structure = {name: float(np.mean([case[name] for case in measured])) for name in names}
+        floors[floor] = {"dice": float(np.mean(list(by_structure.values()))), "structures": by_structure}
+        floors[floor]["n"] = len(measured)
+    return floors
+
+
+def _volume_coverage(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Share of the true volumes that lie inside their interval; it should be at least the level."""
+    volumes = [volume for entry in entries for volume in (entry.get("volumes_px") or entry["volumes_ml"]).values()]
+    stated = [volume for volume in volumes if volume["low"] is not None]
+    levels = sorted({volume["level"] for volume in stated})
+    if not stated:
+        reason = "the predictions came without volume intervals"
+        return {"level": None, "covered": None, "n": 0, "n_covered": 0, "reason": reason}
+    covered = sum(volume["low"] <= volume["true"] <= volume["high"] for volume in stated)
+    found = {"level": levels[0], "covered": covered / len(stated), "n": len(stated), "n_covered": covered}
+    if len(levels) > 1:
+        found |= {"level": None, "level_reason": f"intervals of different levels: {levels}"}
+    return found
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            found[library] = "not installed"
+    return found

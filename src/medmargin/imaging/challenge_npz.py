@@ -83,6 +83,16 @@ def read_image(path: Path) -> Volume:
     return image
 
 
+def array_names(path: Path) -> frozenset[str]:
+    """Tell which arrays a file holds ("imgs", "gts", ...) without unpacking any.
+
+    Raises:
+        DataError: no such archive.
+    """
+    with decoding(path, "NumPy archive"), zipfile.ZipFile(path) as archive:
+        return frozenset(name.removesuffix(".npy") for name in archive.namelist())
+
+
 def read_labels(path: Path) -> Volume:
     """Read `gts`, or else `segs`: [1, I, J, K].
 

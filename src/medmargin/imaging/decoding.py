@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -15,14 +16,17 @@ def decoding(source: object, what: str) -> Iterator[None]:
     """Turn a decoder's error into a `DataError` naming `source` and `what` was being read.
 
     Damaged bytes make format libraries raise almost any exception (struct.error, KeyError, SyntaxError, ...), so
-    everything is caught here; keep only calls of such a library inside the block.
+    everything is caught here; keep only calls of such a library inside the block. Its own Python warnings are dropped:
+    what a user has to know stands in `Volume.warnings`.
 
     Raises:
         DataError: the library could not read the bytes.
         BudgetError: memory ran out.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except ToolkitError:
         raise
     except MemoryError as error:

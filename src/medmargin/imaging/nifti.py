@@ -19,6 +19,7 @@ from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from medmargin.errors import DataError, GeometryError
+from medmargin.imaging.channels import channel_first
 from medmargin.imaging.content import GZIP_MARK, first_bytes, is_nifti
 from medmargin.imaging.decoding import decoding
 from medmargin.imaging.expansion import DEFLATE_RATIO, MIB, refuse_bomb
@@ -47,7 +48,7 @@ def read(path: Path, *, volume_index: int | None = None, channels: int | None = 
     warnings = _naming_warning(path, packed)
     with gzip.open(path, "rb") if packed else open(path, "rb") as stream:
         header, values = _parse(path, stream, packed=packed)
-    values = _spatial(path, values, volume_index=volume_index, channels=channels)
+    values = channel_first(path, values, volume_index=volume_index, channels=channels)
     affine, more = _affine(path, header)
     warnings += more
     grid = checked_grid(values.shape[1:], affine, source=path)
@@ -130,25 +131,6 @@ def _scaled(values: NDArray[Any], slope: float | None, intercept: float | None) 
     if values.dtype.itemsize > 8:
         return values.astype(np.float64)
     return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
-def _spatial(
-    path: Path, values: NDArray[Any], *, volume_index: int | None, channels: int | None
-) -> NDArray[Any]:
-    """Bring [I, J(, K, ...)] to [C, I, J, K]."""
-    extra = values.shape[3:]
-    values = values.reshape(*values.shape[:3], *(1,) * (3 - values.ndim), prod(extra), order="F")
-    count = values.shape[3]
-    if volume_index is not None and not 0 <= volume_index < count:
-        raise DataError(f"{path}: has no volume {volume_index}. Expected an index from 0 to {count - 1}.")
-    if volume_index is not None:
-        values = values[..., volume_index : volume_index + 1]
-    elif count not in (1, channels):
-        raise DataError(
-            f"{path}: holds {count} volumes (shape {values.shape[:3]} + {extra}). Expected one: choose with --volume-index "
-            "(volume_index=...), or name the channels if these are channels."
-        )
-    return np.moveaxis(values, -1, 0)
 
 
 def _affine(path: Path, header: Any) -> tuple[NDArray[np.float64], list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings as python_warnings
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -70,18 +69,16 @@ def paletted(image: Image.Image, path: Path, *, as_label: bool) -> tuple[NDArray
 
 
 def _read_with_pillow(path: Path, head: bytes, *, as_label: bool) -> tuple[NDArray[Any], list[str]]:
-    with python_warnings.catch_warnings():
-        python_warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refuse_bomb decides
-        with decoding(path, "picture"), Image.open(path) as image:
-            deep = head.startswith(_PNG_MARK) and head[_PNG_BIT_DEPTH] == 16
-            refuse_bomb(path, packed=path.stat().st_size, expanded=prod(image.size) * len(image.getbands()) * (1 + deep))
-            if image.mode == "P":
-                return paletted(image, path, as_label=as_label)
-            if deep and head[_PNG_COLOUR_TYPE] in _DEEP_COLOUR:
-                return _deep_colour(path), []
-            pixels = np.asarray(image.convert("RGB") if image.mode in ("CMYK", "YCbCr") else image)
-            slope = image.info.get(SLOPE_KEY)
-            rotated = image.getexif().get(_EXIF_ORIENTATION, 1) != 1
+    with decoding(path, "picture"), Image.open(path) as image:
+        deep = head.startswith(_PNG_MARK) and head[_PNG_BIT_DEPTH] == 16
+        refuse_bomb(path, packed=path.stat().st_size, expanded=prod(image.size) * len(image.getbands()) * (1 + deep))
+        if image.mode == "P":
+            return paletted(image, path, as_label=as_label)
+        if deep and head[_PNG_COLOUR_TYPE] in _DEEP_COLOUR:
+            return _deep_colour(path), []
+        pixels = np.asarray(image.convert("RGB") if image.mode in ("CMYK", "YCbCr") else image)
+        slope = image.info.get(SLOPE_KEY)
+        rotated = image.getexif().get(_EXIF_ORIENTATION, 1) != 1
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8)
     if as_label and head.startswith(_PNG_MARK) and head[_PNG_BIT_DEPTH] in (2, 4):

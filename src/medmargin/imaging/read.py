@@ -109,7 +109,7 @@ def _read(path: Path, *, series: str | None, volume_index: int | None, channels:
     if kind == "itk":
         return itk.read(path, volume_index=volume_index, channels=channels)
     if kind == "dicom":
-        return dicom.read_file(path)
+        return dicom.read_file(path, frame=volume_index)
     if kind == "npz":
         return challenge_npz.read_image(path)
     return picture.read(path, page=volume_index)

@@ -19,6 +19,7 @@ from medmargin.errors import GeometryError
 
 
 LARGEST_SPACING_MM = 50.0
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # its own inverse; DICOM and ITK speak LPS
 
 
 @dataclass(frozen=True, eq=False)

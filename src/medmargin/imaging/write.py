@@ -16,6 +16,7 @@ from medmargin.imaging.tables import write_tables
 from medmargin.imaging.volume import Volume
 
 COMPACT_STEP = 1 / 250
+_WRITTEN = (".nii.gz", ".nii", ".nrrd", ".mha", ".npz", ".png")
 
 
 def write_labels(path: Path | str, labels: NDArray[Any], like: Volume, *, names: Mapping[int, str]) -> list[Path]:
@@ -94,8 +95,8 @@ def _target(path: Path | str, values: NDArray[Any], like: Volume) -> tuple[Path,
     """Check that `values` can go to `path`, and tell the format its name asks for."""
     target = Path(path)
     kind = format_of_name(target)
-    if kind is None or kind == "dicom" or (kind == "picture" and target.suffix.lower() != ".png"):
-        raise ConfigError(f"{target}: cannot write '{target.suffix}' here. Expected .nii.gz, .nii, .nrrd, .mha, .npz or .png.")
+    if kind is None or not target.name.lower().endswith(_WRITTEN):
+        raise ConfigError(f"{target}: cannot write '{target.suffix}' here. Expected {', '.join(_WRITTEN)}.")
     if kind == "picture" and like.dims != 2:
         raise ConfigError(f"{target}: a volume does not fit into a PNG. Expected .nii.gz, .nrrd, .mha or .npz.")
     if values.shape != like.grid.shape:

@@ -1,1 +1,28 @@
 """Predictors: from an image and prompts to a segmentation on the image's own grid."""
+
+from medmargin.inference.batch import BatchResult, CaseResult, Failure, Job, case_name, predict_cases
+from medmargin.inference.budget import parse_memory
+from medmargin.inference.framing import Framing
+from medmargin.inference.prompted import PromptedPredictor
+from medmargin.inference.segmentation import (
+    PROMPTS_FROM_LABELS,
+    PROMPTS_FROM_USER,
+    Segmentation,
+    StructureResult,
+)
+
+__all__ = [
+    "PROMPTS_FROM_LABELS",
+    "PROMPTS_FROM_USER",
+    "BatchResult",
+    "CaseResult",
+    "Failure",
+    "Framing",
+    "Job",
+    "PromptedPredictor",
+    "Segmentation",
+    "StructureResult",
+    "case_name",
+    "parse_memory",
+    "predict_cases",
+]

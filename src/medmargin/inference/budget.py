@@ -65,7 +65,7 @@ def parse_memory(text: str) -> int:
 
 
 def memory_in_use() -> int:
-    """Measure the bytes of physical memory this process holds now; elsewhere than on Linux, its peak or a typical value."""
+    """Measure the bytes of memory this process holds now; elsewhere than on Linux, its peak or a typical value."""
     status = Path("/proc/self/statm")
     if status.exists():
         return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -106,8 +106,8 @@ def plan_batches(
     if limit is not None and needed > limit:
         raise BudgetError(
             f"{volume.source or 'the image'}: segmenting {volume.grid.shape} voxels needs about {_gigabytes(needed)} "
-            f"({_gigabytes(outputs)} for the result, {_gigabytes(image)} for one picture in the network), more than the "
-            f"{_gigabytes(limit)} allowed. Allow more with --memory, crop the image, or leave out --probabilities."
+            f"({_gigabytes(outputs)} for the result, {_gigabytes(image)} for one picture in the network), more than "
+            f"the {_gigabytes(limit)} allowed. Allow more with --memory, crop the image, or leave out --probabilities."
         )
     free = max((limit or _TARGET) - fixed, 0)
     images = _within(free // 2, image, _MOST_IMAGES)

@@ -1,8 +1,8 @@
 """Which part of a picture the network looks at: all of it, or as few square windows as its objects need.
 
-LiteMedSAM looks at the whole picture ("image"). A network of 64 px cannot draw the edge of an object that covers 5 % of
-its view, so "object" puts a square window around the prompts. Objects share a window, and so an image embedding, as long
-as each still fills enough of it.
+LiteMedSAM looks at the whole picture ("image"). A network of 64 px cannot draw the edge of an object that covers 5 %
+of its view, so "object" puts a square window around the prompts. Objects share a window, and so an image embedding, as
+long as each still fills enough of it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Framing:
     Args:
         kind: "image" looks at the whole picture, as LiteMedSAM; "object" at windows around the prompts.
         margin: free space on each side of a window, as a fraction of the longest side of what it holds.
-        smallest_fraction: the longest side of every object in a shared window is at least this fraction of the window's.
+        smallest_fraction: the longest side of every object in a shared window is at least this fraction of its side.
 
     Raises:
         ConfigError: a value out of range, or a margin so wide that a lone object breaks `smallest_fraction`.
@@ -51,8 +51,8 @@ class Framing:
             )
         if self.kind == "object" and 1 / (1 + 2 * self.margin) < self.smallest_fraction:
             raise ConfigError(
-                f"a margin of {self.margin} leaves a lone object {1 / (1 + 2 * self.margin):.2f} of its window, less than "
-                f"smallest_fraction {self.smallest_fraction}. Lower one of them."
+                f"a margin of {self.margin} leaves a lone object {1 / (1 + 2 * self.margin):.2f} of its window, less "
+                f"than smallest_fraction {self.smallest_fraction}. Lower one of them."
             )
 
     def groups(
@@ -69,7 +69,8 @@ class Framing:
             take them, which gives few frames, though not provably the fewest.
         """
         if self.kind == "image":
-            return [FrameGroup(Frame.whole(height, width, size), tuple(range(len(rectangles))))]
+            everything = tuple(range(len(rectangles)))
+            return [FrameGroup(Frame.whole(height, width, size), everything)] if everything else []
         anywhere = tuple(index for index, rectangle in enumerate(rectangles) if rectangle is None)
         groups = [FrameGroup(Frame.whole(height, width, size), anywhere)] if anywhere else []
         known = {index: rectangle for index, rectangle in enumerate(rectangles) if rectangle is not None}

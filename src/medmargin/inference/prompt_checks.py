@@ -12,7 +12,7 @@ from medmargin.errors import PromptError
 from medmargin.imaging import Volume
 from medmargin.prompts.types import Box, Point
 
-_REACH = 1.0  # voxels a box may reach beyond the outermost voxel centre: (0, width) instead of (0, width - 1) is meant well
+_REACH = 1.0  # voxels a box may reach beyond the outermost voxel centre: 0..width for 0..width - 1 is meant well
 
 
 def checked_box(box: Box, *, structure: str, volume: Volume) -> tuple[Box, str | None]:
@@ -28,7 +28,8 @@ def checked_box(box: Box, *, structure: str, volume: Volume) -> tuple[Box, str |
     high = _three(box.maximum, f"box {_pair(box)}", structure, volume)
     last = np.asarray(volume.grid.shape) - 1
     if (low < -_REACH).any() or (high > last + _REACH).any() or (low > last).any() or (high < 0).any():
-        raise PromptError(f"{case_of(volume)}: box {_pair(box)} of '{structure}' lies outside the image; {_range(volume)}")
+        what = f"box {_pair(box)} of '{structure}'"
+        raise PromptError(f"{case_of(volume)}: {what} lies outside the image; {_range(volume)}")
     cut = Box(tuple(low.clip(0, last).tolist()), tuple(high.clip(0, last).tolist()))
     if (low < 0).any() or (high > last).any():
         return cut, f"box {_pair(box)} of '{structure}' reached beyond the image and was cut at its border"
@@ -57,7 +58,8 @@ def checked_mask(mask: NDArray[Any], *, structure: str, volume: Volume) -> NDArr
     """
     if mask.shape != volume.grid.shape:
         raise PromptError(
-            f"{case_of(volume)}: mask of '{structure}' has shape {mask.shape}; expected the image's {volume.grid.shape}."
+            f"{case_of(volume)}: mask of '{structure}' has shape {mask.shape}; expected that of the image, "
+            f"{volume.grid.shape}."
         )
     if not mask.any():
         raise PromptError(f"{case_of(volume)}: mask of '{structure}' is empty; give a mask with at least one voxel.")
@@ -76,12 +78,13 @@ def _three(coordinates: tuple[float, ...], what: str, structure: str, volume: Vo
         coordinates = (*coordinates, 0.0)
     if len(coordinates) == 2:
         raise PromptError(
-            f"{case_of(volume)}: {what} of '{structure}' has 2 coordinates, and the image is a volume of {slices} slices. "
-            "Add the slice as z (z_min and z_max for a box)."
+            f"{case_of(volume)}: {what} of '{structure}' has 2 coordinates, and the image is a 3-D volume of {slices} "
+            "slices. Add the slice as z (z_min and z_max for a box)."
         )
     if volume.dims == 2 and coordinates[2] != 0:
         raise PromptError(
-            f"{case_of(volume)}: {what} of '{structure}' has 3 coordinates, and the image is a 2-D picture. Leave z out."
+            f"{case_of(volume)}: {what} of '{structure}' has 3 coordinates, and the image is a 2-D picture. "
+            "Leave z out."
         )
     return np.asarray(coordinates, np.float64)
 

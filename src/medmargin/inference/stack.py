@@ -1,4 +1,4 @@
-"""`SliceStack`: an image as a stack of pictures in a standard orientation, and the way of prompts in and results out."""
+"""`SliceStack`: an image as a stack of pictures in a standard orientation, with the way in and out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medmargin.errors import DataError
-from medmargin.imaging import Volume, to_working
+from medmargin.imaging import Volume, finite_image, require_signal, to_working
 from medmargin.prompts.types import Box, Point
 from medmargin.transforms.frame import Rectangle
 
@@ -28,27 +28,31 @@ class SliceStack:
     """Pictures [height, width] along one axis of the image.
 
     A volume is brought to the orientation closest to RAS and cut across its superior axis, or, where it has a single
-    slice, across the axis of that slice; a picture is taken as it is. Column x runs along the first, row y along the second
-    of the remaining axes.
+    slice, across the axis of that slice; a picture is taken as it is. Column x runs along the first, row y along the
+    second of the remaining axes.
 
     Args:
         volume: image with 1 or 3 channels.
         normalise: voxels [C, I, J, K] of the whole image -> voxels of the same shape, or None for the raw values.
 
     Raises:
-        DataError: another number of channels, values that are not finite, or no signal at all.
+        DataError: another number of channels, too many values that are not finite, or no signal at all.
     """
 
     def __init__(self, volume: Volume, normalise: Normalise | None = None) -> None:
-        _require_signal(volume)
-        self._working = to_working(volume) if volume.dims == 3 else None
-        working = volume if self._working is None else self._working.volume
+        if volume.channels not in (1, 3):
+            raise DataError(
+                f"{volume.source or 'the image'}: {volume.channels} channels; expected 1 (grey) or 3 (colour). "
+                "Give one channel of the image."
+            )
+        require_signal(volume)
+        self._working = to_working(finite_image(volume))
+        working = self._working.volume
         single = [axis for axis, length in enumerate(working.grid.shape) if length == 1]
         through = single[0] if len(single) == 1 else 2
         self._axes = (*(axis for axis in range(3) if axis != through), through)  # working axes of x, y and the slices
         voxels = working.voxels if normalise is None else normalise(working.voxels)
         self._pictures = voxels.transpose(0, *(axis + 1 for axis in self._axes)).T  # [slices, height, width, C]
-        self.voxel_ratio = abs(float(np.linalg.det(working.affine[:3, :3]) / np.linalg.det(volume.affine[:3, :3])))
         self.warnings = working.warnings
 
     @property
@@ -64,9 +68,7 @@ class SliceStack:
 
     def box(self, box: Box) -> PlacedBox:
         """Place a box of three coordinates, given in voxels of the file's own grid; it is clipped to the stack."""
-        low, high = np.asarray(box.minimum, float), np.asarray(box.maximum, float)
-        if self._working is not None:
-            low, high = (np.asarray(corner, float) for corner in self._working.box_to_working(box.minimum, box.maximum))
+        low, high = self._working.box_to_working(box.minimum, box.maximum)
         slices, height, width = self.shape
         limits = np.array([width, height, slices]) - 1
         low, high = low[list(self._axes)].clip(0, limits), high[list(self._axes)].clip(0, limits)
@@ -75,41 +77,25 @@ class SliceStack:
 
     def point(self, point: Point) -> tuple[float, float, int]:
         """Place a point of three coordinates: (x, y) in pixels and its slice."""
-        position = point.position if self._working is None else self._working.point_to_working(point.position)
+        position = self._working.point_to_working(point.position)
         x, y, z = (float(position[axis]) for axis in self._axes)
         return x, y, _nearest(np.clip(z, 0, self.shape[0] - 1))
 
     def mask(self, mask: NDArray, like: Volume) -> NDArray[np.bool_]:
         """Place a mask [I, J, K] on the grid of `like`, the image itself: [slices, height, width]."""
-        if self._working is not None:
-            mask = to_working(like.with_voxels((mask != 0).astype(np.uint8))).volume.voxels[0]
-        return (mask != 0).transpose(self._axes).T
+        working = to_working(like.with_voxels((mask != 0).astype(np.uint8)), nearest=True).volume.voxels[0]
+        return (working != 0).transpose(self._axes).T
 
     def restore_labels(self, labels: NDArray) -> NDArray:
         """Bring labels [slices, height, width] to the image's own grid [I, J, K]."""
-        unstacked = self._unstack(labels)
-        return unstacked if self._working is None else self._working.restore_labels(unstacked)
+        return self._working.restore_labels(self._unstack(labels))
 
     def restore_map(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
         """Bring values [slices, height, width] to the image's own grid [I, J, K]; 0 where the stack does not reach."""
-        unstacked = self._unstack(values)
-        return unstacked if self._working is None else self._working.restore_map(unstacked, fill=0)
+        return self._working.restore_map(self._unstack(values), fill=0)
 
     def _unstack(self, values: NDArray) -> NDArray:
         return values.T.transpose(np.argsort(self._axes))
-
-
-def _require_signal(volume: Volume) -> None:
-    name = volume.source or "the image"
-    if volume.channels not in (1, 3):
-        raise DataError(
-            f"{name}: {volume.channels} channels; expected 1 (grey) or 3 (colour). Give one channel of the image."
-        )
-    if not np.isfinite(volume.voxels).all():
-        bad = int(volume.voxels.size - np.isfinite(volume.voxels).sum())
-        raise DataError(f"{name}: {bad} voxels are not finite numbers. Repair the image with 'medmargin data fix'.")
-    if volume.voxels.min() == volume.voxels.max():
-        raise DataError(f"{name}: every voxel has the value {volume.voxels.flat[0]}: no signal. Check the file.")
 
 
 def _nearest(value: float) -> int:

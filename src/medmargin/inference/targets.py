@@ -38,8 +38,7 @@ class Cue:
         """Rectangle that a view of the object must hold: box and points; None without a box (it may be anywhere)."""
         if self.box is None:
             return None
-        x, y = self.points[:, 0].tolist(), self.points[:, 1].tolist()
-        return min(self.box[0], *x), min(self.box[1], *y), max(self.box[2], *x), max(self.box[3], *y)
+        return _around(self.box, self.points)
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,14 @@ class Target:
         """Number of slices that will be segmented."""
         return len(self.cues) if self.sweep is None else self.sweep.last - self.sweep.first + 1
 
+    @property
+    def extent(self) -> Rectangle | None:
+        """Rectangle that the view of a followed object must hold in every slice; None without a sweep."""
+        if self.sweep is None:
+            return None
+        points = [Cue().points, *(cue.points for cue in self.cues.values())]
+        return _around(self.sweep.rectangle, np.concatenate(points))
+
 
 def targets_from(
     prompts: Sequence[Prompt], structures: Mapping[str, int], *, stack: SliceStack, volume: Volume
@@ -73,22 +80,19 @@ def targets_from(
 
     Args:
         prompts: in voxels of the grid of `volume`.
-        structures: structure name -> index.
+        structures: structure name -> index, for every structure prompted.
         stack: the slices of `volume`.
 
     Returns:
         The targets, and warnings about boxes that had to be cut at the image's border.
 
     Raises:
-        PromptError: no prompt, or one of other dimensions than the image, outside it, or of an unknown structure.
+        PromptError: no prompt, or one of other dimensions than the image, or outside it.
     """
     if not prompts:
         raise PromptError(f"{case_of(volume)}: no prompt given; a promptable model needs a box, a point or a mask.")
     targets, warnings = [], []
     for prompt in prompts:
-        if prompt.structure not in structures:
-            known = ", ".join(structures)
-            raise PromptError(f"{case_of(volume)}: structure '{prompt.structure}' is unknown; expected one of {known}.")
         placed = None
         if prompt.box is not None:
             box, warning = checked_box(prompt.box, structure=prompt.structure, volume=volume)
@@ -133,6 +137,12 @@ def _refuse_flat_box_across_slices(structure: str, box: Box, placed: PlacedBox, 
     if volume.grid.shape[2] > 1 and box.minimum[2] == box.maximum[2] and placed.last > placed.first:
         raise PromptError(
             f"{case_of(volume)}: the box of '{structure}' lies in one slice of the file's third axis, which runs "
-            f"{volume.grid.axis_codes[2]}; this model looks at slices along the superior axis. Give a box in a slice of "
-            "that axis, or one around the whole structure."
+            f"{volume.grid.axis_codes[2]}; this model looks at slices along the superior axis. Give a box in a slice "
+            "of that axis, or one around the whole structure."
         )
+
+
+def _around(box: Rectangle, points: NDArray[np.float32]) -> Rectangle:
+    """Widen a box until it holds points [P, 2]."""
+    x, y = points[:, 0].tolist(), points[:, 1].tolist()
+    return min(box[0], *x), min(box[1], *y), max(box[2], *x), max(box[3], *y)

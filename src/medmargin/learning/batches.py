@@ -8,6 +8,7 @@ length stays the whole run's (a shorter one confuses Lightning's progress), item
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -56,7 +57,7 @@ class StepBatches(Sampler[list[Key]]):
     def __init__(self, *, batch_size: int, start: int, total: int, rank: int = 0, world_size: int = 1) -> None:
         if batch_size < 1 or batch_size % world_size:
             raise ConfigError(
-                f"a batch of {batch_size} cannot be split over {world_size} processes: choose a multiple of {world_size}."
+                f"a batch of {batch_size} cannot be split over {world_size} processes: choose a multiple of it."
             )
         share = batch_size // world_size
         self._positions = range(rank * share, (rank + 1) * share)
@@ -113,7 +114,7 @@ def training_loader(stream: Stream, batches: StepBatches, *, workers: int = 0, p
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
-        worker_init_fn=_single_threaded,
+        worker_init_fn=_prepare_worker,
     )
 
 
@@ -134,5 +135,6 @@ def split(batch: Batch, parts: int) -> list[Batch]:
     ]
 
 
-def _single_threaded(worker: int) -> None:
+def _prepare_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # a pool forked from a threaded parent can hang; each worker is one thread anyway
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent still needs its batches

@@ -21,7 +21,9 @@ class Budget:
     """At most one of three ways to say how long to train.
 
     Attributes:
-        minutes: wall-clock minutes of training with its validation. steps: optimiser steps. epochs: passes over the objects.
+        minutes: wall-clock minutes of training with its validation.
+        steps: optimiser steps.
+        epochs: passes over the objects.
 
     Raises:
         ConfigError: none or several are given, or one is not positive.
@@ -91,7 +93,7 @@ class Plan:
         return min(1.0, self.reached + (1 - self.reached) * (step - self.since) / left)
 
     def corrected(self, step: int, total: int) -> Plan:
-        """Plan `total` steps at `step`. A first decision holds from the start; later, what was reached stays reached."""
+        """Plan `total` steps at `step`. The first decision holds from the start; later ones keep what was reached."""
         if self.total is None:
             return Plan(max(total, step))
         return Plan(max(total, step), since=step, reached=self.progress(step))

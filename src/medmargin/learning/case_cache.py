@@ -18,7 +18,7 @@ from medmargin.imaging import to_working
 from medmargin.learning.progress import tracked
 from medmargin.learning.sources import Drawn
 from medmargin.storage import atomic_path, write_json
-from medmargin.transforms import label_slices, picture_slices
+from medmargin.transforms import label_slices, picture_slices, shown
 
 _INDEX = "index.json"
 _LAYOUT = 1  # raise when the content of the cached files changes
@@ -63,7 +63,7 @@ def cache_cases(
 ) -> CachedCases:
     """Prepare cases in `folder`, or take what an earlier call with the same cases and files left there.
 
-    Volumes are brought to the closest RAS orientation and cut along axis k; pictures stay as they are.
+    Volumes are brought to the closest RAS orientation and cut along axis k (`transforms.slices`); pictures stay.
 
     Args:
         cases: with labels. task: of their data set.
@@ -101,7 +101,7 @@ def _prepare(case: Case, task: Task, folder: Path, number: int, minimum_pixels: 
         raise DataError(f"{case.name}: no label; training needs one for each case. Leave the case out of the split.")
     if task.dims == 3:
         image, label = to_working(image).volume, to_working(label).volume
-    pictures = picture_slices(image.voxels, modality=task.modality, dims=task.dims, name=case.name)
+    pictures = picture_slices(shown(image.voxels, modality=task.modality, dims=task.dims), name=case.name)
     labels = label_slices(label.voxels[0].astype(np.uint8 if task.num_classes <= 256 else np.uint16))
     for kind, values in (("image", pictures), ("label", labels)):
         with atomic_path(folder / f"{number:05d}.{kind}.npy") as temporary:

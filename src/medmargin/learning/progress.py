@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Sized
 from typing import Any, TypeVar
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from rich import progress as columns
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress, TaskID
 
 from medmargin.learning.pacing import Pacer
 
@@ -20,7 +21,8 @@ def tracked(items: Iterable[Item], *, description: str, show: bool = True) -> It
     console = Console(stderr=True)
     total = len(items) if isinstance(items, Sized) else None
     with _bar(console, visible=show) as bar:
-        yield from bar.track(items, total=total, description=description)
+        task = bar.add_task(description, total=total, scores="")
+        yield from bar.track(items, task_id=task)
 
 
 class ProgressBar(Callback):
@@ -46,8 +48,9 @@ class ProgressBar(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             self._bar = _bar(self._console, visible=self._console.is_terminal)
-            self._task = self._bar.add_task("training", total=self._pacer.plan.total, completed=trainer.global_step)
+            self._task = self._bar.add_task("training", total=None, scores="")
             self._bar.start()
+            self._show(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -84,8 +87,14 @@ class ProgressBar(Callback):
 
 
 def _bar(console: Console, *, visible: bool) -> Progress:
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
-        TimeRemainingColumn(), TextColumn("{task.fields[scores]}"),
-    )  # fmt: skip
-    return Progress(*columns, console=console, disable=not visible)
+    return Progress(
+        columns.TextColumn("{task.description}"),
+        columns.BarColumn(),
+        columns.MofNCompleteColumn(),
+        columns.TimeElapsedColumn(),
+        columns.TextColumn("left"),
+        columns.TimeRemainingColumn(),
+        columns.TextColumn("{task.fields[scores]}"),
+        console=console,
+        disable=not visible,
+    )

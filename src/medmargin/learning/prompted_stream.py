@@ -1,8 +1,8 @@
-"""`PromptedSlices`: training items of a promptable network: a framed picture, one object in it, and prompts for it.
+"""`PromptedSlices`: training items of a promptable network: a framed picture, an object in it, and prompts for it.
 
-LiteMedSAM's sample (systems card `medsam-lite`): the whole slice, longest side to the network's size, one random object,
-flips, the box with each side moved outward by U{0..5} pixels. Framing a window around the object, other augmentation and
-clicks are switches.
+LiteMedSAM's sample (CVPR24 "Segment Anything in Medical Images on Laptop" baseline): the whole slice, longest side to
+the network's size, one random object, flips, the box with each side moved outward by U{0..5} pixels. Framing a window
+around the object, other augmentation and clicks are switches.
 """
 
 from __future__ import annotations
@@ -156,8 +156,8 @@ class PromptedSlices:
 
     def collate(self, items: Sequence[PromptedItem]) -> PromptedBatch:
         """Stack items to a batch."""
-        columns = [None if column[0] is None else torch.from_numpy(np.stack(column)) for column in zip(*items, strict=True)]
-        return PromptedBatch(*columns)
+        columns = zip(*items, strict=True)
+        return PromptedBatch(*(None if column[0] is None else torch.from_numpy(np.stack(column)) for column in columns))
 
     def _frame(self, box: tuple[int, int, int, int], shape: tuple[int, ...], rng: np.random.Generator) -> Frame:
         ways = self.prompting

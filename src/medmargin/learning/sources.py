@@ -38,7 +38,7 @@ class GeneratedPictures:
 
     Attributes:
         size: side of a picture in pixels.
-        generate: (rng, size=...) -> picture [size, size] or [size, size, 3], labels [size, size] with one object or more.
+        generate: (rng, size=...) -> picture [size, size] or [size, size, 3], and labels [size, size], not empty.
     """
 
     size: int = 128

@@ -18,8 +18,8 @@ from medmargin.networks.blocks.efficient_vit import (
     EfficientViTBlock,
     FusedMBConv,
     MBConv,
-    Residual,
     ResBlock,
+    Residual,
 )
 from medmargin.networks.blocks.layer_norm_2d import LayerNorm2d
 
@@ -64,9 +64,8 @@ class EfficientViTEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.input_size = input_size
-        self.backbone = _Backbone(
-            widths, depths, block_kinds, expand_ratios, few_norms, head_dim, gradient_checkpointing=gradient_checkpointing
-        )
+        self.backbone = _Backbone(widths, depths, block_kinds, expand_ratios, few_norms, head_dim)
+        self.backbone.gradient_checkpointing = gradient_checkpointing
         blocks = [
             Residual(_local_block(neck_kind, neck_width, neck_width, expand_ratio=neck_expand_ratio))
             for _ in range(neck_depth)
@@ -109,11 +108,9 @@ class _Backbone(nn.Module):
         expand_ratios: Sequence[float],
         few_norms: Sequence[bool],
         head_dim: int,
-        *,
-        gradient_checkpointing: bool,
     ) -> None:
         super().__init__()
-        self.gradient_checkpointing = gradient_checkpointing
+        self.gradient_checkpointing = False
         self.stages = nn.ModuleList()
         for index, (width, depth, kind, expand_ratio, few) in enumerate(
             zip(widths, depths, block_kinds, expand_ratios, few_norms, strict=True)
@@ -154,9 +151,8 @@ class _Neck(nn.Module):
         self.output_ops = nn.ModuleList([_OpSequence(ConvLayer(width, out_channels, normalised=False))])
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        resized = [
-            _resize(operation(maps[stage]), self.grid) for stage, operation in zip(self.stages, self.input_ops, strict=True)
-        ]
+        levels = zip(self.stages, self.input_ops, strict=True)
+        resized = [_resize(operation(maps[stage]), self.grid) for stage, operation in levels]
         return self.output_ops[0](self.middle(sum(resized[1:], start=resized[0])))
 
 

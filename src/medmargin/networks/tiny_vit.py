@@ -99,13 +99,16 @@ class _Stage(nn.Module):
         return x if self.downsample is None else self.downsample(x)
 
 
-class _ConvNorm(nn.Sequential):
+class _ConvNorm(nn.Module):
     """Convolution without bias, then batch normalisation; padding keeps the size at stride 1."""
 
     def __init__(self, inside: int, outside: int, kernel: int = 1, *, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
-        self.add_module("c", nn.Conv2d(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=False))
-        self.add_module("bn", nn.BatchNorm2d(outside))
+        self.c = nn.Conv2d(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(outside)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.c(x))
 
 
 class _Stem(nn.Module):
@@ -187,7 +190,8 @@ class _WindowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, window * window, C] to the same shape."""
-        q, k, v = self.qkv(self.norm(x)).unflatten(-1, (self.heads, 3, -1)).permute(3, 0, 2, 1, 4)  # [B, heads, N, C/heads]
+        qkv = self.qkv(self.norm(x)).unflatten(-1, (self.heads, 3, -1))
+        q, k, v = qkv.permute(3, 0, 2, 1, 4)  # [B, heads, N, C / heads]
         # written out in the published order, so that the authors' numbers come back to the last digit
         scores = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5 + self.attention_biases[:, self.attention_bias_idxs]
         return self.proj((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))

@@ -89,7 +89,7 @@ def _read(path: Path) -> Any:
             "executed. Ask for the weights as safetensors"
         ) from error
     except _DAMAGED as error:
-        raise CheckpointError(f"{path}: damaged or truncated, or not a weight file ({error}). Fetch it again") from error
+        raise CheckpointError(f"{path}: damaged, truncated or not a weight file ({error}). Fetch it again") from error
 
 
 def _unwrapped(path: Path, content: Any) -> dict[str, Tensor]:

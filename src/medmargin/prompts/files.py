@@ -5,7 +5,7 @@
 | CSV, boxes | columns `case,structure,x_min,y_min[,z_min],x_max,y_max[,z_max]` |
 | CSV, points | columns `case,structure,x,y[,z],label`; label 1 inside, 0 outside the structure |
 | JSON | a list of records with the names of the CSV columns, or records grouped by case: `{"case_01": [...]}` |
-| challenge NPZ | `boxes` [N, 4] or [N, 6]; the file's name is the case, the structures are "object 1", "object 2", ... |
+| NPZ | the challenge's `boxes` [N, 4] or [N, 6]; the case is the file's name, structures "object 1", "object 2" ... |
 
 Each box is a prompt of its own; the points of one case and structure form one prompt.
 """
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from medmargin.errors import PromptError
+from medmargin.imaging import challenge_npz
 from medmargin.prompts.types import Box, Point, Prompt
 
 _MINIMUM, _MAXIMUM = ("x_min", "y_min", "z_min"), ("x_max", "y_max", "z_max")
@@ -36,6 +37,7 @@ def read_prompts(path: Path | str) -> dict[str, list[Prompt]]:
 
     Raises:
         PromptError: the file cannot be read, or a field is missing or wrong; names the file, the row and the column.
+        DataError: a damaged NPZ archive.
     """
     path = Path(path)
     readers = {".csv": _csv_rows, ".json": _json_rows, ".npz": _npz_rows}
@@ -94,9 +96,9 @@ def _json_rows(path: Path) -> Iterator[_Row]:
 
 
 def _npz_rows(path: Path) -> Iterator[_Row]:
-    from medmargin.imaging import challenge_npz
-
-    boxes = challenge_npz.read_boxes(path)
+    boxes = challenge_npz.read(path).boxes
+    if boxes is None:
+        raise PromptError(f"{path}: holds no 'boxes'; expected an array [N, 4] or [N, 6]")
     half = boxes.shape[1] // 2
     for number, box in enumerate(boxes, start=1):
         corners = {**dict(zip(_MINIMUM, box[:half], strict=False)), **dict(zip(_MAXIMUM, box[half:], strict=False))}

@@ -3,6 +3,6 @@
 from medmargin.transforms.augmentation import Augmentation
 from medmargin.transforms.frame import Frame
 from medmargin.transforms.intensity import normalised, to_bytes
-from medmargin.transforms.slices import label_slices, picture_slices
+from medmargin.transforms.slices import label_slices, picture_slices, shown, slice_axes
 
-__all__ = ["Augmentation", "Frame", "label_slices", "normalised", "picture_slices", "to_bytes"]
+__all__ = ["Augmentation", "Frame", "label_slices", "normalised", "picture_slices", "shown", "slice_axes", "to_bytes"]

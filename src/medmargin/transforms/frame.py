@@ -25,8 +25,8 @@ class Frame:
         x, y: column and row of the window's first pixel; may lie outside the picture (such pixels are padding).
         width, height: pixels of the window; the longest side fills `size`.
         size: side of the network input in pixels.
-        keeps_far_edge: an enlarged box ends where its last pixel ends. LiteMedSAM scales the pixel's near edge instead
-            and loses up to a picture pixel at the right and bottom; its own frame (`whole`) does so too.
+        keeps_far_edge: boxes cover in the network what their pixels cover in the picture. Otherwise corners are scaled
+            and truncated as LiteMedSAM does, which loses up to a picture pixel at the right and bottom.
     """
 
     x: int
@@ -103,9 +103,12 @@ class Frame:
 
     def to_network(self, box: Rectangle) -> NDArray[np.float32]:
         """Bring a box from picture pixels to network pixels: [4] float32 (x_min, y_min, x_max, y_max)."""
-        offset = np.array([self.x, self.y, self.x, self.y], np.float32)
-        far = np.array([0, 0, 1, 1], np.float32) * (self.keeps_far_edge and self.scale > 1)
-        return ((np.asarray(box, np.float32) - offset + far) * self.scale - far).astype(np.float32)
+        corners = np.asarray(box, np.float64) - [self.x, self.y, self.x, self.y]
+        longest = max(self.width, self.height)
+        if not self.keeps_far_edge:
+            return np.trunc(corners * self.size / longest).astype(np.float32)  # this order: exact where it is whole
+        low, high = corners[:2] * self.scale, (corners[2:] + 1) * self.scale - 1
+        return np.concatenate([low, np.maximum(low, high)]).astype(np.float32)
 
     def restore(self, values: NDArray[np.float32], height: int, width: int, *, fill: float) -> NDArray[np.float32]:
         """Bring a network map back to the picture's grid (bilinear, half-pixel centres).
@@ -133,7 +136,7 @@ class Frame:
 
 
 def _resize_area(picture: NDArray, shape: tuple[int, int]) -> NDArray:
-    """Resize with OpenCV's INTER_AREA, in the picture's own dtype where OpenCV can: uint8 must round as LiteMedSAM's."""
+    """Resize with OpenCV's INTER_AREA, in the picture's own dtype where possible: uint8 must round as LiteMedSAM's."""
     if picture.dtype not in (np.uint8, np.uint16, np.float32, np.float64):
         picture = picture.astype(np.float32)
     return cv2.resize(picture, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)

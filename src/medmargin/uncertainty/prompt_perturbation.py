@@ -3,7 +3,7 @@
 Nobody draws the same box twice, and no organ changes when its picture is mirrored. The members of this plan redraw the
 prompt a little larger or smaller and flip the picture; where their masks disagree, the model does not know. Moved boxes
 share the embedding of their picture, each flip costs one more.
-Related: Wang et al. 2019, arXiv:1807.07356 (test-time augmentation); Deng et al. 2023, arXiv:2307.04973 (several boxes).
+Related: Wang et al. 2019, arXiv:1807.07356 (test-time augmentation); Deng et al. 2023, arXiv:2307.04973 (many boxes).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Member:
 
     Attributes:
         flip: mirror of the picture.
-        growth: how far the left, top, right and bottom side of a box move outward (negative: inward), as a fraction of the
-            box's width (left, right) or height (top, bottom).
+        growth: how far the left, top, right and bottom side of a box move outward (negative: inward), as a fraction of
+            the box's width (left, right) or height (top, bottom).
         shift: (x, y) displacement of points, as a fraction of the network input's side.
     """
 
@@ -82,7 +82,7 @@ class PromptPerturbation:
 
     def __post_init__(self) -> None:
         if self.members < 2:
-            raise ConfigError(f"prompt perturbation with {self.members} members has nothing to compare: give at least 2")
+            raise ConfigError(f"prompt perturbation with {self.members} members has nothing to compare: give 2 or more")
         if not self.flips or self.flips[0] != "none" or not set(self.flips) <= set(get_args(Flip)):
             raise ConfigError(f"flips {self.flips}: expected 'none' first, then any of {get_args(Flip)[1:]}")
         for field, value in (("outward", self.outward), ("inward", self.inward), ("point_shift", self.point_shift)):

@@ -1,10 +1,10 @@
 """The volume of a structure with an interval, and the confidence in its mask, from member probabilities.
 
-Voxels at an edge are not wrong one by one: a contour is drawn too wide or too narrow as a whole. So each member s stands
-for a family of masks {p^(s) > u}, u uniform in (0, 1): every voxel is inside with its own probability and neighbouring
-errors go together (comonotone voxels, the widest volume distribution that the voxel probabilities allow with one contour
-parameter). Its mean is sum_i p_i^(s). The volume's distribution is the mixture over the members, thus it holds both the
-doubt inside each member and the disagreement between them. The interval is central in that mixture.
+Voxels at an edge are not wrong one by one: a contour is drawn too wide or too narrow as a whole. So each member s
+stands for a family of masks {p^(s) > u}, u uniform in (0, 1): every voxel is inside with its own probability, and all
+errors go together (comonotone voxels: no other dependence with these probabilities gives the volume more variance).
+Its mean is sum_i p_i^(s). The volume's distribution is the mixture over the members, thus it holds both the doubt
+inside each member and the disagreement between them. The interval is central in that mixture.
 
 The interval is a model statement, not a guarantee: it is uncalibrated until held-out patients have calibrated it.
 """
@@ -62,8 +62,8 @@ def expected_dice(probability_inside: float, probability_everywhere: float, voxe
         voxels: size of the mask.
 
     Returns:
-        2 sum_mask p / (|mask| + sum p), a ratio of expectations in [0, 1]; 0 for an empty mask, because a prompt says that
-        something is there.
+        2 sum_mask p / (|mask| + sum p), a ratio of expectations in [0, 1]; 0 for an empty mask, because a prompt says
+        that something is there.
     """
     if voxels == 0:
         return 0.0

@@ -30,6 +30,7 @@ def recompute(reference: Reference) -> dict[str, Tensor]:
         boxes=boxes.reshape(-1, 4),
         image_index=torch.arange(len(boxes)).repeat_interleave(boxes.shape[:-1].numel() // len(boxes)),
     )
+    assert prediction.quality is not None
     sparse, _ = network.prompt_encoder(boxes=boxes.reshape(-1, 4), points=None, point_labels=None, masks=None)
     new_height, new_width = reference.inputs["new_size"].tolist()
     height, width = reference.inputs["original_size"].tolist()

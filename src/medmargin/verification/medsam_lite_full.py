@@ -15,6 +15,7 @@ from medmargin.networks.weight_files import load_strictly
 from medmargin.verification.reference import Reference
 
 TOLERANCE = 1e-4
+_OPTIONAL = {"iou_hidden": "iou_hidden", "stride1_dims": "stride1_out_dims"}  # the network's defaults where absent
 _PROBE = 100  # the image is probed in row 100, from column 100
 
 
@@ -22,6 +23,7 @@ _PROBE = 100  # the image is probed in row 100, from column 100
 def recompute(reference: Reference) -> dict[str, Tensor]:
     """Recompute a probe of the image, every eighth cell of the embedding, the masks and their quality."""
     config = reference.config
+    optional = {argument: config[key] for argument, key in _OPTIONAL.items() if key in config}
     network = medsam_lite(
         image_size=config["img"],
         embed_dims=config["embed_dims"],
@@ -32,11 +34,13 @@ def recompute(reference: Reference) -> dict[str, Tensor]:
         mask_channels=config["mask_in_chans"],
         decoder_heads=config["heads"],
         decoder_mlp_dim=config["mlp_dim"],
+        **optional,
     ).eval()
     load_strictly(network, hash_state(network), origin=str(reference.path))
     image = _image(reference)
     embedding = network.encode(image)
     prediction = network.decode(embedding, boxes=reference.inputs["boxes"].reshape(-1, 4))
+    assert prediction.quality is not None
     return {
         "input_image_probe": image[:, :, _PROBE, _PROBE : _PROBE + 8],
         "image_embedding_sub": embedding.features[:, :, ::8, ::8],
@@ -46,7 +50,7 @@ def recompute(reference: Reference) -> dict[str, Tensor]:
 
 
 def _image(reference: Reference) -> Tensor:
-    """Compute the image from its description, e.g. avg_pool2d(hash_uniform(k=2000).reshape(1,3,256,256), kernel 5, ...)."""
+    """Compute the image from its formula, 'avg_pool2d(hash_uniform(k=2000).reshape(1,3,256,256), kernel 5, ...)'."""
     formula = str(reference.config["image"])
     found = re.search(r"hash_uniform\(k=(\d+)\)\.reshape\((\d+),\s*3,\s*(\d+),\s*(\d+)\), kernel (\d+)", formula)
     if not found:

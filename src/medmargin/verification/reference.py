@@ -59,7 +59,7 @@ class Reference:
         """Read a reference file.
 
         Raises:
-            CheckpointError: the file is missing, not safetensors, has no `config`, a tensor without a role, or no output.
+            CheckpointError: no such file, not safetensors, no `config`, no output, or a tensor without a role.
         """
         path = Path(path)
         metadata, tensors = _read_safetensors(path)
@@ -106,7 +106,8 @@ def _config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{path}: the 'config' of its metadata is not JSON ({error})") from error
     if not isinstance(config, dict):
-        raise CheckpointError(f"{path}: the 'config' of its metadata must be a JSON object, found {type(config).__name__}")
+        found = type(config).__name__
+        raise CheckpointError(f"{path}: the 'config' of its metadata must be a JSON object, found {found}")
     return config
 
 

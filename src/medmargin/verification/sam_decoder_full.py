@@ -59,7 +59,7 @@ def recompute(reference: Reference) -> dict[str, Tensor]:
 
 
 def _embedding(reference: Reference) -> Tensor:
-    """Compute the image embedding [1, dim, G, G] from its description '... image embedding = 2*hash_uniform(k=1000)-1'."""
+    """Compute the image embedding [1, dim, G, G] from its formula, '... image embedding = 2*hash_uniform(k=1000)-1'."""
     formula = str(reference.config["weights"])
     found = re.search(r"image embedding = 2\*hash_uniform\(k=(\d+)\)-1", formula)
     if not found:

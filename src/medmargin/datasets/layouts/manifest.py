@@ -1,7 +1,7 @@
-"""CSV manifest: one row per case with the columns `case,patient,image[,image2,...],label,split`; others are attributes.
+"""CSV manifest: a row per case with columns `case,patient,image[,image2,...],label,split`; others are attributes.
 
 Only `case` and `image` are required. Paths are relative to the manifest; an image may be a file or a DICOM folder.
-`split` is train, val, calibration, test or empty. A `dataset.json` beside it with `channel_names` and `labels` names the
+`split` is train, val, calibration, test or empty. A `dataset.json` beside it with `channel_names` and `labels` names
 channels and structures; without it they are called after the columns and the values found in the labels.
 """
 
@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from medmargin.datasets.case import Case
-from medmargin.datasets.layouts.listing import Listing, make_task, patient_of, read_description, read_table
+from medmargin.datasets.layouts.description import FILE_NAME as DESCRIPTION
+from medmargin.datasets.layouts.description import Description, make_task, read_description
+from medmargin.datasets.layouts.listing import Listing
+from medmargin.datasets.layouts.tables import Row, patient_of, read_table
 from medmargin.datasets.layouts.values import labels_found
 from medmargin.datasets.splits import PARTS, Splits
 from medmargin.datasets.task import Task
@@ -25,17 +25,6 @@ FILE_NAME = "manifest.csv"
 _IMAGE_COLUMN = re.compile(r"image(\d*)")
 _PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 _OWN_COLUMNS = ("label", "split", "text", "scribbles")
-
-
-class _Description(BaseModel):
-    """The optional `dataset.json`; further fields are allowed and ignored."""
-
-    model_config = ConfigDict(extra="allow")
-
-    channel_names: dict[str, str] = Field(min_length=1)
-    labels: dict[str, Any] = Field(min_length=1)
-    name: str | None = None
-    spacing_known: bool = True
 
 
 def read(path: Path) -> Listing:
@@ -52,7 +41,6 @@ def read(path: Path) -> Listing:
     splits = _splits(path, rows)
     test = {name for name, row in rows.items() if row.get("split", "").strip() == "test"}
     return Listing(
-        name=path.parent.name if path.name == FILE_NAME else path.stem,
         task=_task(path, cases, columns),
         cases=tuple(case for case in cases if case.name not in test),
         test_cases=tuple(case for case in cases if case.name in test),
@@ -60,14 +48,14 @@ def read(path: Path) -> Listing:
     )
 
 
-def _image_columns(path: Path, row: Mapping[str, str]) -> list[str]:
+def _image_columns(path: Path, row: Row) -> list[str]:
     columns = [(int(match[1] or 1), name) for name in row if (match := _IMAGE_COLUMN.fullmatch(name))]
     if not columns:
         raise DataError(f"{path}: no column 'image'; found case, {', '.join(row)}")
     return [name for _, name in sorted(columns)]
 
 
-def _case(path: Path, name: str, row: Mapping[str, str], columns: list[str]) -> Case:
+def _case(path: Path, name: str, row: Row, columns: list[str]) -> Case:
     entries = [row[column].strip() for column in columns]
     if not entries[0]:
         raise DataError(f"{path}: case '{name}': column '{columns[0]}' is empty; expected the path of an image")
@@ -77,7 +65,7 @@ def _case(path: Path, name: str, row: Mapping[str, str], columns: list[str]) -> 
         name=name,
         patient=patient_of(name, row),
         # An empty cell of a further channel stays in the list as a missing file: reading the case then names it.
-        images=tuple(path.parent / (entry or f"<{column} is empty>") for entry, column in zip(entries, columns, strict=True)),
+        images=tuple(path.parent / (entry or f"<no {column}>") for entry, column in zip(entries, columns, strict=True)),
         label=path.parent / label if label else None,
         scribbles=path.parent / scribbles if scribbles else None,
         text=row.get("text") or None,
@@ -85,7 +73,7 @@ def _case(path: Path, name: str, row: Mapping[str, str], columns: list[str]) -> 
     )
 
 
-def _splits(path: Path, rows: Mapping[str, Mapping[str, str]]) -> Splits | None:
+def _splits(path: Path, rows: Mapping[str, Row]) -> Splits | None:
     """Collect the column `split`; None where it says no more than which cases are the test cases."""
     parts: dict[str, list[str]] = {}
     for name, row in rows.items():
@@ -103,16 +91,19 @@ def _task(path: Path, cases: list[Case], columns: list[str]) -> Task:
     kinds = {2 if case.images[0].suffix.lower() in _PICTURES else 3 for case in cases}
     if len(kinds) > 1:
         raise DataError(f"{path}: lists pictures and volumes; expected one kind. Split it into two manifests")
-    source = path.parent / "dataset.json"
+    source = path.parent / DESCRIPTION
     name = path.parent.name if path.name == FILE_NAME else path.stem
     dims = kinds.pop()
-    if source.is_file():
-        description = read_description(source, _Description)
-        channels = [label for _, label in sorted(description.channel_names.items())]
-        labels, spacing_known = description.labels, description.spacing_known
-        name = description.name or name
-    else:
-        channels, spacing_known = columns, True
+    if not source.is_file():
         labels = labels_found([case.label for case in cases if case.label is not None], source=path)
-    unit = "mm" if dims == 3 and spacing_known else "px"
-    return make_task(name, channels=channels, labels=labels, dims=dims, unit=unit, source=source)
+        unit = "mm" if dims == 3 else "px"
+        return make_task(name, channels=columns, labels=labels, dims=dims, unit=unit, source=path)
+    known = read_description(source, Description)
+    return make_task(
+        known.name or name,
+        channels=known.channel_names,
+        labels=known.labels,
+        dims=dims,
+        unit="mm" if dims == 3 and known.spacing_known else "px",
+        source=source,
+    )

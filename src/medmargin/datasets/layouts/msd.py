@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from medmargin.datasets.case import Case
 from medmargin.datasets.faults import Fault
-from medmargin.datasets.layouts.listing import Listing, make_task, patient_of, read_description, read_table
+from medmargin.datasets.layouts.description import FILE_NAME, Channels, make_task, read_description
+from medmargin.datasets.layouts.listing import Listing
+from medmargin.datasets.layouts.tables import Row, patient_of, read_table
 from medmargin.errors import DataError
 
 
@@ -32,7 +34,7 @@ class _Description(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     name: str | None = None
-    modality: dict[str, str] = Field(min_length=1)
+    modality: Channels
     labels: dict[str, str] = Field(min_length=1)
     training: list[_Pair]
     test: list[str | _Pair] = []
@@ -49,12 +51,11 @@ def read(folder: Path) -> Listing:
     Raises:
         DataError: `dataset.json` is missing or wrong, names a file outside the folder, or names a case twice.
     """
-    source = folder / "dataset.json"
+    source = folder / FILE_NAME
     description = read_description(source, _Description)
-    name = description.name or re.sub(r"^Task\d+_", "", folder.name)
     task = make_task(
-        name,
-        channels=[channel for _, channel in sorted(description.modality.items())],
+        description.name or re.sub(r"^Task\d+_", "", folder.name),
+        channels=description.modality,
         labels=_values_by_name(description.labels, source),
         dims=3,
         unit="mm",
@@ -67,7 +68,7 @@ def read(folder: Path) -> Listing:
     names = [case.name for case in (*training_cases, *test_cases)]
     if repeated := sorted({entry for entry in names if names.count(entry) > 1}):
         raise DataError(f"{source}: case '{repeated[0]}' is listed twice; every image may be listed once")
-    return Listing(name, task, training_cases, test_cases, faults=_misfits(training_cases))
+    return Listing(task, training_cases, test_cases, faults=_misfits(training_cases))
 
 
 def _values_by_name(labels: Mapping[str, str], source: Path) -> dict[str, int]:
@@ -77,7 +78,7 @@ def _values_by_name(labels: Mapping[str, str], source: Path) -> dict[str, int]:
         raise DataError(f"{source}: the keys of 'labels' are not label values 0, 1, 2, ...: {error}") from error
 
 
-def _case(folder: Path, pair: _Pair, facts: Mapping[str, Mapping[str, str]]) -> Case:
+def _case(folder: Path, pair: _Pair, facts: Mapping[str, Row]) -> Case:
     image = _inside(folder, pair.image)
     label = None if pair.label is None else _inside(folder, pair.label)
     name = re.sub(r"\.(nii|nii\.gz)$", "", image.name)
@@ -94,7 +95,7 @@ def _case(folder: Path, pair: _Pair, facts: Mapping[str, Mapping[str, str]]) -> 
 def _inside(folder: Path, entry: str) -> Path:
     path = Path(os.path.normpath(folder / entry))
     if not path.is_relative_to(os.path.normpath(folder)):
-        raise DataError(f"{folder / 'dataset.json'}: '{entry}' lies outside the data set's folder")
+        raise DataError(f"{folder / FILE_NAME}: '{entry}' lies outside the data set's folder")
     return path
 
 

@@ -1,4 +1,4 @@
-"""nnU-Net raw layout: `imagesTr/<case>_0000.<ending>`, `labelsTr/<case>.<ending>`, `imagesTs`, `labelsTs`, `dataset.json`.
+"""nnU-Net raw layout: `dataset.json`, `imagesTr/<case>_0000.<ending>`, `labelsTr/<case>.<ending>`; Ts for tests.
 
 Beside it, where they exist: `cases.csv` and `attributes.csv` (facts per case; a column `patient` groups the splits),
 `texts.csv`, `labelsTr_rater*` (further raters) and `scribblesTr`. Pictures of three channels may be one RGB file.
@@ -12,31 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from medmargin.datasets.case import Case
 from medmargin.datasets.faults import Fault
-from medmargin.datasets.layouts.listing import Listing, make_task, patient_of, read_description, read_table
+from medmargin.datasets.layouts.description import FILE_NAME, Description, make_task, read_description
+from medmargin.datasets.layouts.listing import Listing
+from medmargin.datasets.layouts.tables import Row, patient_of, read_table
 from medmargin.datasets.task import Task
 from medmargin.errors import DataError
 
 _PICTURES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 # The first of these columns that a case fills is its text; texts made from the mask would give the answer away.
 _TEXT_COLUMNS = ("text", "generic", "clinical_notes", "finding")
-_Row = Mapping[str, str]
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
-
-
-class _Description(BaseModel):
-    """`dataset.json`; further fields are allowed and ignored."""
-
-    model_config = ConfigDict(extra="allow")
-
-    channel_names: dict[str, str] = Field(min_length=1)
-    labels: dict[str, Any] = Field(min_length=1)
-    file_ending: str = ".nii.gz"
-    name: str | None = None
-    spacing_known: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,10 +55,8 @@ def read(folder: Path) -> Listing:
     Raises:
         DataError: `dataset.json` is missing or wrong, or there is neither `imagesTr` nor `imagesTs`.
     """
-    source = folder / "dataset.json"
-    description = read_description(source, _Description)
-    name = description.name or re.sub(r"^Dataset\d{3}_", "", folder.name)
-    task = _task(name, description, source)
+    description = read_description(folder / FILE_NAME, Description)
+    task = _task(folder, description)
     parts = [_Part(folder, suffix, description.file_ending, task.channels) for suffix in ("Tr", "Ts")]
     if not any(part.images.is_dir() for part in parts):
         raise DataError(f"{folder}: neither imagesTr nor imagesTs; expected images as imagesTr/<case>_0000.<ending>")
@@ -81,26 +66,22 @@ def read(folder: Path) -> Listing:
     texts = read_table(folder / "texts.csv")
     training, test = (_cases(part, facts, texts) for part in parts)
     faults = [fault for part, cases in zip(parts, (training, test), strict=True) for fault in _misfits(part, cases)]
-    return Listing(name, task, training, test, faults=tuple(faults))
+    return Listing(task, training, test, faults=tuple(faults))
 
 
-def _task(name: str, description: _Description, source: Path) -> Task:
+def _task(folder: Path, description: Description) -> Task:
     is_picture = description.file_ending.lower() in _PICTURES
-    try:
-        channels = [label for _, label in sorted(description.channel_names.items(), key=lambda item: int(item[0]))]
-    except ValueError as error:
-        raise DataError(f"{source}: the keys of 'channel_names' are not 0, 1, 2, ...: {error}") from error
     return make_task(
-        name,
-        channels=channels,
+        description.name or re.sub(r"^Dataset\d{3}_", "", folder.name),
+        channels=description.channel_names,
         labels=description.labels,
         dims=2 if is_picture else 3,
         unit="px" if is_picture or not description.spacing_known else "mm",
-        source=source,
+        source=folder / FILE_NAME,
     )
 
 
-def _cases(part: _Part, facts: Mapping[str, _Row], texts: Mapping[str, _Row]) -> tuple[Case, ...]:
+def _cases(part: _Part, facts: Mapping[str, Row], texts: Mapping[str, Row]) -> tuple[Case, ...]:
     raters = sorted(path for path in part.folder.glob(f"labels{part.suffix}_rater*") if path.is_dir())
     scribbles = part.folder / f"scribbles{part.suffix}"
     cases = []
@@ -144,24 +125,18 @@ def _is_one_file_per_case(part: _Part) -> bool:
 
 def _misfits(part: _Part, cases: tuple[Case, ...]) -> list[Fault]:
     """Report files without their counterpart and names that do not follow the layout."""
-    faults = [
-        Fault(
-            "E",
-            "image-name",
-            None,
-            f"{path}: not named <case>_<channel>{part.ending} with a four-digit channel, e.g. case_001_0000{part.ending}; "
-            "rename it or move it away",
-        )
-        for path in _files(part.images)
-        if not (path.name.endswith(part.ending) and _CHANNEL.fullmatch(path.name.removesuffix(part.ending)))
-    ]
+    faults = []
+    for path in _files(part.images):
+        if not (path.name.endswith(part.ending) and _CHANNEL.fullmatch(path.name.removesuffix(part.ending))):
+            message = f"{path}: expected <case>_<four digits>{part.ending}, as in case_001_0000{part.ending}; rename it"
+            faults.append(Fault("E", "image-name", None, message))
     for case in cases:
         if case.label is None and part.labels.is_dir():
             message = f"no label {part.labels / case.name}{part.ending}; not trained on"
             faults.append(Fault("W", "image-without-label", case.name, message))
     known = {f"{case.name}{part.ending}" for case in cases}
     for path in _files(part.labels):
-        if path.name not in known:
+        if path.name.endswith(part.ending) and path.name not in known:
             name = path.name.removesuffix(part.ending)
             image = part.images / f"{name}_0000{part.ending}"
             message = f"{path}: there is no image {image} for this label; add the image or move the label away"

@@ -32,7 +32,7 @@ def labels_found(paths: Sequence[Path], *, source: Path) -> dict[str, int]:
     values.discard(0)
     if not values:
         raise DataError(
-            f"{source}: no structure found in {len(paths)} label maps, and no dataset.json names any; write a dataset.json "
+            f"{source}: no structure found in {len(paths)} label maps, and no dataset.json names any; write one "
             'with "channel_names": {"0": "MRI"} and "labels": {"background": 0, "organ": 1}'
         )
     return {f"label {value}": value for value in sorted(values)}

@@ -100,7 +100,7 @@ def acquire(
     shape = pure.shape
     texture = unit_field(rng, shape, grid_spacing, correlation_mm=2.0)
     tissue = pure * (1 + np.float32(0.04) * texture)
-    tissue = np.float32(0.5) + np.float32(site.contrast) * (tissue - np.float32(0.5)) if site.contrast != 1 else tissue
+    tissue = np.float32(0.5) + np.float32(site.contrast) * (tissue - np.float32(0.5))
     shading = unit_field(rng, shape, grid_spacing, correlation_mm=25.0)
     signal = np.maximum(tissue, 0) * np.exp(np.float32(site.shading) * shading)
     real, imaginary = rng.standard_normal((2, *shape), np.float32) * np.float32(site.noise)

@@ -21,9 +21,9 @@ from medmargin.datasets.phantoms.shapes import (
     lobed,
     outline,
     random_shape,
+    smooth_blob,
     spiculated,
     stroke,
-    superellipse,
     tube,
     tube_outline,
     turn,
@@ -181,7 +181,7 @@ def breast(rng: np.random.Generator, size: int) -> Canvas:
         canvas.speck(stroke(sheet, size, width=size * between(rng, 0.008, 0.03)), rng.uniform(0.5, 1))
     for _ in range(1 if rng.random() < 0.75 else 2):
         place = (size * rng.uniform(0.2, 0.8), size * rng.uniform(0.2, 0.7))
-        draw = (blob, spiculated, ellipse, superellipse, lobed)[int(rng.integers(5))]
+        draw = (smooth_blob, smooth_blob, smooth_blob, ellipse, blob, spiculated, lobed)[int(rng.integers(7))]
         mask = draw(rng, size, place, size * between(rng, 0.06, 0.3))
         canvas.paint(mask, canvas.level_under(mask) * rng.uniform(0.05, 0.85), labelled=True)
         if rng.random() < 0.4:
@@ -200,7 +200,7 @@ def colon(rng: np.random.Generator, size: int) -> Canvas:
     if rng.random() < 0.6:
         canvas.paint(blob(rng, size, tuple(size * rng.uniform(0.2, 0.8, 2)), size * between(rng, 0.05, 0.25)), 0.05)
     for _ in range(int(rng.choice([1, 1, 1, 2, 3]))):
-        draw = (ellipse, blob, blob, lobed)[int(rng.integers(4))]
+        draw = (ellipse, smooth_blob, smooth_blob, smooth_blob, blob, lobed)[int(rng.integers(6))]
         mask = draw(rng, size, tuple(size * rng.uniform(0.25, 0.75, 2)), size * between(rng, 0.08, 0.38))
         canvas.paint(mask, mucosa * rng.uniform(0.85, 1.25), labelled=True)
     return canvas

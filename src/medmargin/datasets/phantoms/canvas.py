@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medmargin.datasets.phantoms.noise import Picture, between, smooth_noise
-from medmargin.datasets.phantoms.shapes import Mask
+from medmargin.datasets.phantoms.shapes import Mask, largest_piece
 
 _MOST_TISSUES = 250
 
@@ -72,14 +72,16 @@ class Canvas:
 
         Args:
             tissues: number of tissues; cells: coarse cells of their fields along a side.
-            labelled: probability of each tissue to be a labelled object.
+            labelled: probability of each tissue to hold a labelled object, its largest piece.
             inside: divide only this part of the canvas.
         """
         fields = np.stack([smooth_noise(rng, self.size, cells=cells) for _ in range(tissues)])
         winner = fields.argmax(0)
         for index in range(tissues):
-            part = (winner == index).astype(np.uint8)
-            self.paint(part, rng.uniform(0, 1), labelled=rng.random() < labelled, inside=inside)
+            part, level = (winner == index).astype(np.uint8), rng.uniform(0, 1)
+            self.paint(part, level, inside=inside)
+            if rng.random() < labelled:
+                self.paint(largest_piece(part), level, labelled=True, inside=inside)
 
     def pose(self, rng: np.random.Generator, *, turn: float, zoom: float, bend: float) -> None:
         """Turn, scale, shift, mirror and bend the canvas; the border is continued.

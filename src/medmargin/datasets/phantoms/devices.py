@@ -149,6 +149,8 @@ def display(picture: Picture, rng: np.random.Generator) -> Picture:
         [size, size] float32 in [0, 1].
     """
     low, high = np.quantile(picture[::3, ::3], [rng.choice([0, 0.01, 0.05]), rng.choice([1, 0.99, 0.95])])
+    if high - low < 0.05 * np.ptp(picture):  # a few bright pixels on a flat ground: clipping would leave nothing
+        low, high = picture.min(), picture.max()
     picture = np.clip((picture - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
     if rng.random() < 0.5:
         picture = picture ** np.float32(between(rng, 0.5, 2.0))

@@ -50,7 +50,8 @@ class Anatomy:
     Attributes:
         radii: half axes of the organ (right-left, back-front, foot-head).
         bend: bending of the organ in 1/mm: x is shifted by bend * y^2.
-        lesion_centre, lesion_radii: None where the patient has no lesion.
+        lesion_centre: None where the patient has no lesion; lesion_radii: its half axes.
+        lesion_lobe: centre of the lesion's second, smaller lobe, from the first one's, in half axes.
         tube: [3, 3] control points of the tube's quadratic curve; tube_radius: its radius.
         waves: [M, 3] wave vectors in rad/mm and phases [M] of the bumps on organ and lesion.
         loops: [N, 2, 3] centre and half axes of unlabelled neighbours (bowel, vessels, nodes).
@@ -61,6 +62,7 @@ class Anatomy:
     bend: float
     lesion_centre: NDArray[np.float64] | None
     lesion_radii: NDArray[np.float64]
+    lesion_lobe: NDArray[np.float64]
     tube: NDArray[np.float64]
     tube_radius: float
     waves: NDArray[np.float64]
@@ -72,6 +74,7 @@ class Anatomy:
 
 _ORGAN_CENTRE = np.array([-8.0, 2.0, 0.0])
 _WAVES, _BUMPS_MM = 6, 1.0
+_SECOND_LOBE = 0.65  # size of the lesion's second lobe relative to the first
 
 
 def random_anatomy(rng: np.random.Generator, *, scale: float, has_lesion: bool, dims: int) -> Anatomy:
@@ -89,7 +92,7 @@ def random_anatomy(rng: np.random.Generator, *, scale: float, has_lesion: bool, 
     shift = np.array([scale * 12.0, 0.0, 0.0])
     tube = shift + flat * (np.array([[0, -17, -12], [9, 0, 0], [0, 17, 12]]) * scale + rng.uniform(-3, 3, (3, 3)))
     levels = {"organ": rng.uniform(0.5, 0.62), "lesion": rng.choice([0.38, 0.8]), "tube": rng.uniform(0.7, 0.9)}
-    directions = rng.standard_normal((_WAVES, 3)) * flat
+    directions, lobe = rng.standard_normal((_WAVES, 3)) * flat, rng.standard_normal(3) * flat
     wavelengths = rng.uniform(14, 30, (_WAVES, 1))
     number = int(rng.integers(3, 9))
     places = flat * rng.uniform((-18, -16, -25), (22, 26, 25), (number, 3))
@@ -98,6 +101,7 @@ def random_anatomy(rng: np.random.Generator, *, scale: float, has_lesion: bool, 
         bend=rng.uniform(0.01, 0.022),
         lesion_centre=centre if has_lesion else None,
         lesion_radii=scale * rng.uniform(3.5, 6.5) * rng.uniform(0.85, 1.15, 3),
+        lesion_lobe=lobe / np.linalg.norm(lobe) * rng.uniform(0.7, 1.2),
         tube=tube,
         tube_radius=scale * rng.uniform(2.6, 3.8),
         waves=2 * np.pi * directions / np.linalg.norm(directions, axis=1, keepdims=True) / wavelengths,
@@ -128,8 +132,7 @@ def labelled_organs(
         "tube": curved_tube(where, anatomy.tube, anatomy.tube_radius),
     }
     if anatomy.lesion_centre is not None:
-        from_lesion = where - anatomy.lesion_centre[:, None, None, None]
-        shapes["lesion"] = ellipsoid(from_lesion, anatomy.lesion_radii) - 0.6 * rough
+        shapes["lesion"] = _lesion(where - anatomy.lesion_centre[:, None, None, None], anatomy) - 0.6 * rough
     return [
         Organ(
             name=name,
@@ -163,6 +166,12 @@ def scenery(
         )
         for name, centre, radii, level in bodies
     ]
+
+
+def _lesion(where: Coordinates, anatomy: Anatomy) -> NDArray[np.float64]:
+    """Distance to the union of the lesion's two lobes, positive inside."""
+    lobe = where - (anatomy.lesion_lobe * anatomy.lesion_radii)[:, None, None, None]
+    return np.maximum(ellipsoid(where, anatomy.lesion_radii), ellipsoid(lobe, _SECOND_LOBE * anatomy.lesion_radii))
 
 
 def bumps(where: Coordinates, anatomy: Anatomy) -> NDArray[np.float64]:

@@ -74,6 +74,12 @@ def blob(rng: np.random.Generator, size: int, centre: Centre, radius: float) -> 
     return fill(centre + radius * points, size)
 
 
+def smooth_blob(rng: np.random.Generator, size: int, centre: Centre, radius: float) -> Mask:
+    """Draw a slightly dented ellipse, as most lesions, polyps and nuclei are."""
+    points = outline(rng, roughness=between(rng, 0.02, 0.2), decay=rng.uniform(1.4, 2.2), aspect=between(rng, 0.4, 2.5))
+    return fill(centre + radius * points, size)
+
+
 def spiculated(rng: np.random.Generator, size: int, centre: Centre, radius: float) -> Mask:
     """Draw a blob with thin spikes, like an invasive tumour."""
     points = outline(rng, roughness=between(rng, 0.1, 0.4), decay=1.5, aspect=between(rng, 0.6, 1.7))
@@ -87,7 +93,8 @@ def superellipse(rng: np.random.Generator, size: int, centre: Centre, radius: fl
     cosine, sine = np.cos(angle), np.sin(angle)
     x = np.sign(cosine) * np.abs(cosine) ** (2 / power) * aspect**0.5
     y = np.sign(sine) * np.abs(sine) ** (2 / power) / aspect**0.5
-    return fill(centre + radius * turn(np.stack([x, y], 1), rng.uniform(0, np.pi)), size)
+    angle_of_axes = 0.0 if rng.random() < 0.3 else rng.uniform(0, np.pi)
+    return fill(centre + radius * turn(np.stack([x, y], 1), angle_of_axes), size)
 
 
 def polygon(rng: np.random.Generator, size: int, centre: Centre, radius: float) -> Mask:
@@ -213,7 +220,7 @@ def largest_piece(mask: Mask) -> Mask:
 Shape = Callable[[np.random.Generator, int, Centre, float], Mask]
 
 SHAPES: dict[Shape, float] = {
-    ellipse: 2.0, blob: 4.0, spiculated: 1.0, superellipse: 1.0, polygon: 1.0, lobed: 1.5,
+    ellipse: 2.0, smooth_blob: 4.0, blob: 3.0, spiculated: 1.0, superellipse: 1.0, polygon: 1.0, lobed: 1.5,
     level_set: 2.0, crescent: 1.2, ring: 2.0, banana: 2.0, tube: 0.7, branches: 0.4,
 }  # fmt: skip
 """Every shape and how often `random_shape` draws it."""

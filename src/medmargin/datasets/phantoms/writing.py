@@ -5,21 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from medmargin.datasets.case import Case
 from medmargin.datasets.phantoms.acquisition import PIXEL_MM
 from medmargin.datasets.phantoms.cohort import Patient, Scan, invite_patients, scan_patient
 from medmargin.datasets.phantoms.files import ENDINGS, write_image, write_label, write_probability
 from medmargin.datasets.phantoms.organs import SOFTNESS, STRUCTURES
 from medmargin.datasets.phantoms.raters import CORRELATION_MM, label_probabilities
+from medmargin.datasets.splits import make_folds, write_splits
 from medmargin.errors import ConfigError
 from medmargin.storage import atomic_path, write_json
-
-_FOLDS = 5
 
 Progress = Callable[[int, int], None]
 
@@ -59,7 +59,7 @@ def write_phantom_dataset(
     seed: int = 0,
     raters: int = 3,
     edge_sd_mm: float = 0.8,
-    rater_sd_mm: float = 0.8,
+    rater_sd_mm: float = 0.5,
     progress: Progress | None = None,
 ) -> Path:
     """Write a data set of simulated patients in nnU-Net raw layout; the same arguments give the same bytes.
@@ -92,14 +92,14 @@ def write_phantom_dataset(
         raise ConfigError(f"{folder} exists already. Choose another folder for the phantom data set or remove it.")
     with atomic_path(folder) as part:
         try:
-            _write_all(part, plan, progress, name=folder.name)
+            _write_all(part, plan, progress)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
     return folder
 
 
-def _write_all(folder: Path, plan: PhantomPlan, progress: Progress | None, *, name: str) -> None:
+def _write_all(folder: Path, plan: PhantomPlan, progress: Progress | None) -> None:
     training = invite_patients(cases=plan.cases, seed=plan.seed, dims=plan.dims)
     tested = invite_patients(
         cases=plan.test_cases, seed=plan.seed, dims=plan.dims, first_number=training[-1].number + 1
@@ -110,9 +110,10 @@ def _write_all(folder: Path, plan: PhantomPlan, progress: Progress | None, *, na
         rows.append(_attributes(scan, part))
         if progress is not None:
             progress(done, plan.cases + plan.test_cases)
-    write_json(folder / "dataset.json", _description(plan, name))
+    write_json(folder / "dataset.json", _description(plan))
     write_json(folder / "phantom.json", _truth(plan, sizes))
-    write_json(folder / "splits_final.json", _folds(training, np.random.default_rng([plan.seed, 0])))
+    scans = [Case(p.case_name(visit), p.name, ()) for p in training for visit in range(p.visits)]
+    write_splits(folder / "splits_final.json", make_folds(scans, seed=plan.seed))
     _write_csv(folder / "attributes.csv", rows)
 
 
@@ -141,7 +142,8 @@ def _write_scan(folder: Path, part: str, scan: Scan) -> dict[str, float]:
     sizes = {}
     for structure, value in STRUCTURES.items():
         probability = probabilities.get(value, absent)
-        write_probability(folder / f"probabilities{part}" / f"{scan.name}_{value:04d}", probability, scan.grid)
+        stem = folder / f"probabilities{part}" / f"{scan.name}_{value:04d}"
+        write_probability(stem, probability, scan.grid, structure=structure)
         sizes[structure] = round(float(probability.sum(dtype=np.float64)) * unit, 4)
     return sizes
 
@@ -159,13 +161,12 @@ def _attributes(scan: Scan, part: str) -> dict[str, object]:
     }
 
 
-def _description(plan: PhantomPlan, name: str) -> dict[str, object]:
+def _description(plan: PhantomPlan) -> dict[str, object]:
     return {
         "channel_names": {"0": "phantom"},
         "labels": {"background": 0, **STRUCTURES},
         "numTraining": plan.cases,
         "file_ending": ENDINGS[plan.dims],
-        "name": name,
         "description": "Simulated organs with edges of known width and raters of known disagreement",
         "licence": "CC0-1.0",
     }
@@ -188,19 +189,6 @@ def _truth(plan: PhantomPlan, sizes: dict[str, dict[str, float]]) -> dict[str, o
         },
         "expected_pixels" if plan.dims == 2 else "expected_volume_ml": sizes,
     }
-
-
-def _folds(patients: Sequence[Patient], rng: np.random.Generator) -> list[dict[str, list[str]]]:
-    """Deal the patients to at most five folds; all scans of a patient stay on one side."""
-    dealt = np.array_split(rng.permutation(len(patients)), min(_FOLDS, len(patients)))
-    folds = []
-    for held_out in dealt:
-        sides: dict[str, list[str]] = {"train": [], "val": []}
-        for index, patient in enumerate(patients):
-            names = [patient.case_name(visit) for visit in range(patient.visits)]
-            sides["val" if index in held_out else "train"].extend(names)
-        folds.append(sides)
-    return folds
 
 
 def _write_csv(target: Path, rows: list[dict[str, object]]) -> None:

@@ -28,13 +28,17 @@ def recomputed(module: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def _frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Normalise by the batch's own statistics, as in training, but do not update the running ones."""
+    """Normalise by the batch, but leave running means, variances and counters as they are.
+
+    Momentum 0 instead of `track_running_stats = False`: the second pass must save the same tensors as the first.
+    """
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.training]
-    tracked = [norm.track_running_stats for norm in norms]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()
     try:
         yield
     finally:
-        for norm, tracks in zip(norms, tracked, strict=True):
-            norm.track_running_stats = tracks
+        for norm, (momentum, counter) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, counter

@@ -110,8 +110,8 @@ class LiteMLA(nn.Module):
 
     out = (sum_n v_n relu(k_n)^T) relu(q) / ((sum_n relu(k_n))^T relu(q) + 1e-15), linear in the number of positions.
 
-    Deviation: the official code multiplies in the other order when there are at most `head_dim` positions; the result is
-    the same up to rounding.
+    Deviation: the official code multiplies in the other order where there are at most `head_dim` positions; the result
+    is the same up to rounding.
 
     Args:
         dim: channels.

@@ -1,0 +1,194 @@
+"""One slice of a case, turned the way a radiologist expects it, ready to be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medmargin.evaluation.measure import CaseResult
+from medmargin.imaging.volume import Volume
+
+_DISPLAY_PERCENTILES = (0.5, 99.5)
+_PERCENTILE_VOXELS = 1_000_000
+_THICK = 1.5  # an axis with voxels this much longer than the others is the one along which slices were taken
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A slice in display order: row 0 is on top, column 0 on the left.
+
+    Attributes:
+        case: name.
+        dice, states: of each structure in the whole case; the mean Dice sorts the pictures.
+        place: "axial slice 17 of 35", or empty for a picture.
+        image: [H, W] or [H, W, 3] grey values or colours in 0..1 after the display window.
+        truth, labels: [H, W] label values.
+        uncertainty: [H, W] in nats, or None.
+        pixel_size: (height, width) of a pixel in `unit`.
+        unit: "mm" or "px".
+        sides: anatomical letters (left, right, top, bottom), or None where the orientation is unknown.
+        window: (low, high) image values shown as black and white, or None for colours.
+    """
+
+    case: str
+    dice: Mapping[str, float]
+    states: Mapping[str, str]
+    place: str
+    image: NDArray[np.floating]
+    truth: NDArray[Any]
+    labels: NDArray[Any]
+    uncertainty: NDArray[Any] | None
+    pixel_size: tuple[float, float]
+    unit: str
+    sides: tuple[str, str, str, str] | None
+    window: tuple[float, float] | None
+
+
+def picture(
+    result: CaseResult,
+    image: Volume,
+    truth: NDArray[Any],
+    labels: NDArray[Any],
+    uncertainty: NDArray[Any] | None = None,
+    *,
+    window: tuple[float, float] | None = None,
+) -> Picture:
+    """Cut the slice with the most wrong voxels (without errors: with the largest structures) out of a case.
+
+    Volumes are shown in radiological convention: the patient's right on the left, front or head on top; across slices if
+    one axis has far longer voxels, else axial. Pictures, and volumes of unknown spacing, stay as they are stored.
+
+    Args:
+        result: what `measure_case` returned for the case.
+        image: the image; its first channel is shown, or its colours if it is an RGB picture.
+        truth, labels: [I, J, K] on the image's grid.
+        uncertainty: [I, J, K] in nats, or None.
+        window: image values for black and white (HU for CT); by default the 0.5th and 99.5th percentile.
+    """
+    is_anatomical = image.dims == 3 and image.grid.unit == "mm"
+    layers = {"truth": image.with_voxels(truth), "labels": image.with_voxels(labels), "image": image}
+    if uncertainty is not None:
+        layers["uncertainty"] = image.with_voxels(uncertainty)
+    if is_anatomical:
+        layers = {name: volume.reoriented("LPS") for name, volume in layers.items()}
+    shown = layers["image"]
+    axis = _slice_axis(shown.spacing) if is_anatomical else 2
+    position = _worst_slice(layers["truth"].voxels[0], layers["labels"].voxels[0], axis)
+    cut = {name: _display(volume.voxels.take(position, axis=axis + 1), axis) for name, volume in layers.items()}
+    is_colour = image.dims == 2 and image.channels == 3
+    limits = None if is_colour else window or _percentiles(image.voxels[0])
+    plane, sides = _PLANES[axis]
+    count = shown.grid.shape[axis]
+    width, height = (shown.spacing[other] for other in range(3) if other != axis)
+    return Picture(
+        case=result.case,
+        dice={name: figures["dice"] for name, figures in result.entry["structures"].items()},
+        states={name: figures["state"] for name, figures in result.entry["structures"].items()},
+        place=f"{plane + ' ' if is_anatomical else ''}slice {position + 1} of {count}" if count > 1 else "",
+        image=_colours(cut["image"]) if limits is None else _windowed(cut["image"][0], limits),
+        truth=cut["truth"][0],
+        labels=cut["labels"][0],
+        uncertainty=cut["uncertainty"][0] if uncertainty is not None else None,
+        pixel_size=(height, width),
+        unit=image.grid.unit,
+        sides=sides if is_anatomical else None,
+        window=limits,
+    )
+
+
+class Gallery:
+    """Keeps the pictures of the worst and of the best cases while an evaluation runs, and no others.
+
+    Args:
+        worst, best: how many of each.
+    """
+
+    def __init__(self, *, worst: int = 6, best: int = 2) -> None:
+        self._worst, self._best = worst, best
+        self._kept: list[Picture] = []
+
+    def offer(
+        self,
+        result: CaseResult,
+        image: Volume,
+        truth: NDArray[Any],
+        labels: NDArray[Any],
+        uncertainty: NDArray[Any] | None = None,
+        *,
+        window: tuple[float, float] | None = None,
+    ) -> None:
+        """Consider a case; the arguments are those of `picture`."""
+        quality = _quality({name: figures["dice"] for name, figures in result.entry["structures"].items()}, result.case)
+        kept = sorted([*map(_quality_of, self._kept), quality])
+        surplus = len(kept) - self._worst - self._best
+        if surplus > 0:
+            kept = kept[: self._worst] + kept[len(kept) - self._best :]
+        if quality in kept:
+            candidates = [*self._kept, picture(result, image, truth, labels, uncertainty, window=window)]
+            self._kept = sorted((shown for shown in candidates if _quality_of(shown) in kept), key=_quality_of)
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """The kept pictures, the worst case first."""
+        return list(self._kept)
+
+
+def _quality(dice: Mapping[str, float], case: str) -> tuple[float, str]:
+    return float(np.mean(list(dice.values()))), case
+
+
+def _quality_of(shown: Picture) -> tuple[float, str]:
+    return _quality(shown.dice, shown.case)
+
+
+# Slices across the axes L, P, S: the plane's name and the letters at its left, right, top and bottom.
+_PLANES = {
+    0: ("sagittal", ("A", "P", "S", "I")),
+    1: ("coronal", ("R", "L", "S", "I")),
+    2: ("axial", ("R", "L", "A", "P")),
+}
+
+
+def _slice_axis(spacing: tuple[float, float, float]) -> int:
+    longest = int(np.argmax(spacing))
+    others = max(size for axis, size in enumerate(spacing) if axis != longest)
+    return longest if spacing[longest] >= _THICK * others else 2
+
+
+def _worst_slice(truth: NDArray[Any], labels: NDArray[Any], axis: int) -> int:
+    others = tuple(other for other in range(3) if other != axis)
+    errors = np.count_nonzero(truth != labels, axis=others)
+    if errors.any():
+        return int(errors.argmax())
+    size = np.count_nonzero(truth, axis=others)
+    return int(size.argmax()) if size.any() else truth.shape[axis] // 2
+
+
+def _display(plane: NDArray[Any], axis: int) -> NDArray[Any]:
+    """Turn [C, first, second] to [C, rows, columns]; slices across L or P have the head at the end of the second axis."""
+    turned = plane.swapaxes(1, 2)
+    return turned if axis == 2 else turned[:, ::-1]
+
+
+def _percentiles(voxels: NDArray[Any]) -> tuple[float, float]:
+    sample = voxels.ravel()[:: max(1, voxels.size // _PERCENTILE_VOXELS)]
+    low, high = np.percentile(sample[np.isfinite(sample)], _DISPLAY_PERCENTILES)
+    return float(low), float(high)
+
+
+def _windowed(plane: NDArray[Any], limits: tuple[float, float]) -> NDArray[np.floating]:
+    low, high = limits
+    scaled = (np.nan_to_num(plane.astype(np.float64), nan=low) - low) / max(high - low, 1e-12)
+    return np.clip(scaled, 0.0, 1.0)
+
+
+def _colours(planes: NDArray[Any]) -> NDArray[np.floating]:
+    """[3, H, W] of 8 or 16 bits, or in 0..1, to [H, W, 3] in 0..1."""
+    whole = float(np.iinfo(planes.dtype).max) if np.issubdtype(planes.dtype, np.integer) else 1.0
+    if whole == 1.0 and planes.max() > 1.0:
+        whole = 255.0
+    return np.clip(np.moveaxis(planes, 0, -1) / whole, 0.0, 1.0)

@@ -1,0 +1,124 @@
+"""The headline of the report: the result in sentences that need no training in statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_USEFUL_AUROC, _USELESS_AUROC = 0.65, 0.55
+_NOTICEABLE_GAP = 0.05
+_LARGE_DOUBT = 0.02
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One headline: what was asked, the figure, and what it means. `tone` is "good", "bad" or "plain"."""
+
+    question: str
+    figure: str
+    meaning: str
+    tone: str = "plain"
+
+
+def headlines(answer: Mapping[str, Any]) -> list[Statement]:
+    """Say the result of an `evaluate --json` answer in words, the most important first."""
+    summary = answer["summary"]
+    if not summary["n"]:
+        return [Statement("How good are the masks?", "no result", "No case could be measured.", "bad")]
+    statements = [_overlap(summary, answer["conventions"]), _floors(summary), _missed(summary)]
+    statements += [_error_detection(summary["uncertainty"]), _calibration(answer), _volumes(summary["volume_coverage"])]
+    return [statement for statement in statements if statement is not None]
+
+
+def _overlap(summary: Mapping[str, Any], conventions: Mapping[str, Any]) -> Statement:
+    mean = summary["mean"]
+    tolerances = [f"{conventions[f'nsd_tolerance_{unit}']} {unit}" for unit in ("mm", "px") if conventions[f"nsd_tolerance_{unit}"]]
+    interval = mean["dice_ci95"]
+    margin = f" With other patients of this kind the mean would be {interval[0]:.2f} to {interval[1]:.2f}." if interval else ""
+    meaning = (
+        f"Mean Dice over {_count(summary['n'], 'case')} of {_count(summary['n_patients'], 'patient')}: the overlap of the "
+        f"masks with the expert's outlines, where 1 is identical.{margin} {100 * mean['nsd']:.0f} % of the outlines lie within "
+        f"{' or '.join(tolerances)} of each other (NSD)."
+    )
+    return Statement("How good are the masks?", f"{mean['dice']:.2f}", meaning)
+
+
+def _floors(summary: Mapping[str, Any]) -> Statement | None:
+    floors = {name: floor["dice"] for name, floor in summary["floors"].items() if floor["dice"] is not None}
+    if not floors:
+        return None
+    name, best = max(floors.items(), key=lambda pair: pair[1])
+    gain = summary["mean"]["dice"] - best
+    others = " and ".join(f"the {floor} alone {dice:.2f}" for floor, dice in floors.items())
+    meaning = f"The boxes were taken from the truth and give part of the answer away: {others}. "
+    if gain > 0:
+        meaning += f"The model adds {gain:.2f} Dice to the better of them."
+    else:
+        meaning += f"The model does not even reach the {name}: it has shown nothing yet."
+    return Statement("Is it more than the prompt?", f"{gain:+.2f}", meaning, "good" if gain > 0 else "bad")
+
+
+def _missed(summary: Mapping[str, Any]) -> Statement | None:
+    missed = sum(figures["n_missed"] for figures in summary["structures"].values())
+    false = sum(figures["n_false"] for figures in summary["structures"].values())
+    if not missed and not false:
+        return None
+    meaning = (
+        f"{_count(missed, 'structure')} in the truth got no mask, {_count(false, 'mask')} marked a structure that is not "
+        "there. They count with Dice 0 and with the image diagonal as distance."
+    )
+    return Statement("Was anything missed?", f"{missed + false}", meaning, "bad")
+
+
+def _error_detection(uncertainty: Mapping[str, Any]) -> Statement:
+    question = "Does it know where it is wrong?"
+    near = uncertainty["band"]["auroc"]
+    if near is None:
+        return Statement(question, "not known", _sentence(uncertainty["band"]["auroc_reason"]))
+    meaning = (
+        f"Near borders, in {100 * near:.0f} of 100 pairs of a wrong and a right voxel the wrong one is the more uncertain "
+        "(AUROC; 50 is a coin toss)."
+    )
+    if near >= _USEFUL_AUROC:
+        return Statement(question, f"{near:.2f}", meaning, "good")
+    meaning += " That is only a hint." if near > _USELESS_AUROC else " The map says nothing about errors."
+    return Statement(question, f"{near:.2f}", meaning, "plain" if near > _USELESS_AUROC else "bad")
+
+
+def _calibration(answer: Mapping[str, Any]) -> Statement:
+    question = "Can its probabilities be believed?"
+    near = answer["summary"]["uncertainty"]["band"]
+    if near["ece"] is None:
+        return Statement(question, "not known", _sentence(near["ece_reason"]))
+    points = answer["curves"]["reliability"]["band"]
+    voxels = sum(point["voxels"] for point in points)
+    excess = sum(point["voxels"] * (point["confidence"] - point["observed"]) for point in points) / voxels
+    tendency = "no clear tendency"
+    if abs(excess) > _LARGE_DOUBT:
+        tendency = "on the whole too sure" if excess > 0 else "on the whole not sure enough"
+    meaning = (
+        f"Near borders the stated probability and the share that was right differ by {100 * near['ece']:.0f} points on average "
+        f"(ECE), {tendency}. " + ("" if answer["calibrated"] else "It was not calibrated on held-out patients.")
+    )
+    return Statement(question, f"{near['ece']:.2f}", meaning, "bad" if near["ece"] > _NOTICEABLE_GAP else "good")
+
+
+def _volumes(coverage: Mapping[str, Any]) -> Statement | None:
+    if not coverage["n"]:
+        return None
+    figure = f"{coverage['n_covered']} of {coverage['n']}"
+    meaning = "of the true volumes lie inside the predicted interval"
+    if coverage["level"] is None:
+        return Statement("Do the volume intervals hold?", figure, f"{meaning}.")
+    holds = coverage["covered"] >= coverage["level"]
+    meaning += f"; {100 * coverage['level']:.0f} % should."
+    return Statement("Do the volume intervals hold?", figure, meaning, "good" if holds else "bad")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _sentence(reason: str) -> str:
+    return f"{reason[0].upper()}{reason[1:]}."

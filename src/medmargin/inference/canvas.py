@@ -1,0 +1,78 @@
+"""`Canvas`: what has been answered so far, merged object by object into one map each for labels and uncertainty.
+
+A label map gives each voxel to one structure, and a report shows one uncertainty map: where several structures claim a
+voxel, the more probable one gets it (or the later one, the rule of the MedSAM-on-laptop challenge), and the most
+uncertain one speaks for its uncertainty. So memory does not grow with the number of structures, unless a probability
+map of each is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medmargin.uncertainty.decomposition import Decomposition
+from medmargin.uncertainty.volumes import VolumeSamples
+
+
+class Region(NamedTuple):
+    """A rectangle of one slice."""
+
+    layer: int
+    rows: slice
+    columns: slice
+
+
+class Canvas:
+    """Maps [slices, height, width] that objects are drawn on.
+
+    Args:
+        shape: (slices, height, width).
+        structures: number of structures.
+        members: answers averaged per object.
+        later_overwrites: who gets a voxel that several structures claim.
+        keep_probabilities: whether to keep a map per structure.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        *,
+        structures: int,
+        members: int,
+        later_overwrites: bool = False,
+        keep_probabilities: bool = True,
+    ) -> None:
+        self.labels = np.full(shape, -1, np.int16)  # index of the structure, -1 background
+        self.total = np.zeros(shape, np.float32)
+        self.aleatoric = np.zeros(shape, np.float32)
+        self.probabilities = np.zeros((structures, *shape), np.float32) if keep_probabilities else None
+        self.samples = VolumeSamples(structures, members)
+        self._chosen = np.zeros(shape, np.float32)  # probability of the structure that has the voxel
+        self._later_overwrites = later_overwrites
+
+    def draw(
+        self, structure: int, region: Region, probabilities: NDArray[np.floating], uncertainty: Decomposition
+    ) -> None:
+        """Merge one object's mean probability and uncertainty maps [rows, columns] into a region."""
+        labels, chosen = self.labels[region], self._chosen[region]
+        if self._later_overwrites:
+            taken = (probabilities > 0.5) & (structure >= labels)
+        else:
+            taken = (probabilities > 0.5) & (probabilities > chosen)
+        labels[taken] = structure
+        chosen[taken] = probabilities[taken]
+        total, aleatoric = self.total[region], self.aleatoric[region]
+        speaks = uncertainty.total > total
+        total[speaks] = uncertainty.total[speaks]
+        aleatoric[speaks] = uncertainty.aleatoric[speaks]
+        if self.probabilities is not None:
+            drawn = self.probabilities[structure][region]
+            np.maximum(drawn, probabilities, out=drawn)
+
+    def probability_inside(self, structure: int) -> tuple[int, float]:
+        """Count the voxels a structure has, and sum its probability over them."""
+        mask = self.labels == structure
+        return int(mask.sum()), float(self._chosen[mask].sum(dtype=np.float64))

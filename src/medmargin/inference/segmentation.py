@@ -1,0 +1,108 @@
+"""`Segmentation`: the answer of every predictor, on the grid of the image it was asked about."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medmargin.imaging import Volume
+
+PROMPTS_FROM_USER = "user"
+PROMPTS_FROM_LABELS = "labels (evaluation only)"
+SINGLE_ANSWER = "entropy of a single answer"
+
+
+@dataclass(frozen=True)
+class StructureResult:
+    """One structure's volume with its interval, and the confidence in its mask.
+
+    Attributes:
+        name, label: of the structure; its value in the label map.
+        voxels: voxels the label map gives to the structure. low_voxels, high_voxels: interval at `level`.
+        volume_ml, low_ml, high_ml: the same in millilitres, low <= volume <= high; None where `reason` says why.
+        level: share of the model's own volume distribution inside the interval.
+        confidence: expected Dice of the mask under the model's voxel probabilities, in [0, 1].
+        reason: why there are no millilitres; empty where there are.
+    """
+
+    name: str
+    label: int
+    voxels: int
+    low_voxels: float
+    high_voxels: float
+    volume_ml: float | None
+    low_ml: float | None
+    high_ml: float | None
+    level: float
+    confidence: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Labels, probabilities and uncertainty maps of one image.
+
+    Attributes:
+        labels: [I, J, K] unsigned integers on the grid of `image`, 0 background.
+        uncertainty: name -> [I, J, K] float32 in nats: "total", and "aleatoric" and "epistemic" with
+            total = aleatoric + epistemic where the predictor asked more than once. Where several structures were
+            sought, the most uncertain one speaks for the voxel.
+        structures: one result per structure sought, in the order of the prompts.
+        image: the image, for its grid and format.
+        probabilities: [S, I, J, K] float32 in the order of `structures`, each structure on its own (they may overlap
+            and need not add up to 1), or None where they were not kept.
+        prompts_source: "user", or "labels (evaluation only)".
+        uncertainty_source: what the uncertainty was computed from.
+        forward_passes: answers averaged per object.
+        calibrated: whether held-out patients have calibrated intervals and probabilities.
+        warnings: what the user should know, one sentence each.
+    """
+
+    labels: NDArray[np.unsignedinteger]
+    uncertainty: dict[str, NDArray[np.float32]]
+    structures: list[StructureResult]
+    image: Volume = field(repr=False)
+    probabilities: NDArray[np.float32] | None = None
+    prompts_source: str = PROMPTS_FROM_USER
+    uncertainty_source: str = SINGLE_ANSWER
+    forward_passes: int = 1
+    calibrated: bool = False
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Label value -> structure name."""
+        return {structure.label: structure.name for structure in self.structures}
+
+    def summary(self) -> dict[str, Any]:
+        """Describe the answer without its maps, ready for JSON."""
+        return {
+            "prompts": self.prompts_source,
+            "calibrated": self.calibrated,
+            "uncertainty": {"source": self.uncertainty_source, "forward_passes": self.forward_passes, "unit": "nats"},
+            "structures": [asdict(structure) for structure in self.structures],
+            "warnings": list(self.warnings),
+        }
+
+    def save(self, folder: Path | str, name: str, *, probabilities: bool = False) -> list[Path]:
+        """Write the answer in the format of the image; see `medmargin.inference.output`.
+
+        Args:
+            folder: created where it does not exist.
+            name: of the case; every file starts with it.
+            probabilities: also write a probability map per structure.
+
+        Returns:
+            The files written.
+
+        Raises:
+            ConfigError: probabilities are asked for and were not kept.
+            BudgetError: the folder cannot be written or the disk is full; nothing of this case stays behind.
+        """
+        from medmargin.inference.output import save_segmentation
+
+        return save_segmentation(self, Path(folder), name, probabilities=probabilities)
