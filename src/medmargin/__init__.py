@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 # Importing the package must stay cheap and free of torch; these names load their room when first used.
 _LAZY = {
     "train": "medmargin.workflows.train",
-    "load": "medmargin.workflows.load",
+    "load": "medmargin.workflows.model",
 }
 __all__ = ["__version__", "load", "train"]
 

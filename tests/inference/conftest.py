@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmargin.imaging import Grid, Volume
+from medmargin.networks.medsam_lite import medsam_lite
 from medmargin.networks.prediction import Prediction
-from medmargin.networks.promptable import Embedding
+from medmargin.networks.promptable import Embedding, Promptable
 
 
 class KnownNetwork(nn.Module):
@@ -85,11 +86,28 @@ def box_filler() -> Callable[..., KnownNetwork]:
     return lambda size=32: KnownNetwork(size, filled_box)
 
 
+@pytest.fixture(scope="session")
+def tiny_network() -> Promptable:
+    """A small LiteMedSAM with random weights, 64 px."""
+    torch.manual_seed(1)
+    return medsam_lite(
+        image_size=64,
+        embed_dims=(8, 12, 16, 24),
+        depths=(1, 1, 2, 1),
+        num_heads=(2, 2, 2, 3),
+        stride1_dims=(24,),
+        dim=32,
+        decoder_heads=2,
+        decoder_mlp_dim=64,
+        iou_hidden=32,
+    ).eval()
+
+
 @pytest.fixture
 def picture() -> Callable[..., Volume]:
     """Make a 2-D picture from pixels [H, W] or [H, W, 3]."""
 
-    def make(pixels: np.ndarray, *, format: str = "picture") -> Volume:  # noqa: A002
+    def make(pixels: np.ndarray, *, format: str = "picture") -> Volume:
         voxels = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 1, 0)[..., None]
         return Volume(voxels, Grid(voxels.shape[1:], np.eye(4), "px"), dims=2, format=format)
 
@@ -100,8 +118,8 @@ def picture() -> Callable[..., Volume]:
 def volume() -> Callable[..., Volume]:
     """Make a volume from voxels [I, J, K]."""
 
-    def make(voxels: np.ndarray, *, affine: np.ndarray | None = None, unit: str = "mm", format: str = "array") -> Volume:  # noqa: A002
-        return Volume(voxels[None], Grid(voxels.shape, np.eye(4) if affine is None else affine, unit), format=format)
+    def make(voxels: np.ndarray, *, affine: np.ndarray | None = None, unit: str = "mm") -> Volume:
+        return Volume(voxels[None], Grid(voxels.shape, np.eye(4) if affine is None else affine, unit))
 
     return make
 

@@ -9,7 +9,7 @@ import torch
 
 from medmargin.inference.budget import BatchPlan
 from medmargin.inference.network import Ask, BatchedNetwork
-from medmargin.networks.compact import compact_promptable
+from medmargin.networks.promptable import Promptable
 
 
 def _ask(image: int, box: list[float] | None, points: int = 0, mask: np.ndarray | None = None) -> Ask:
@@ -35,12 +35,9 @@ def test_answers_come_in_the_order_of_the_questions(box_filler: Callable) -> Non
         assert np.flatnonzero((logits > 0).any(axis=0)).tolist() == list(range(index, index + 4))
 
 
-def test_batching_changes_no_answer() -> None:
-    torch.manual_seed(0)
-    network = compact_promptable(image_size=32, dim=64, depth=1).eval()
-    rng = np.random.default_rng(0)
-    images = list(rng.random((3, 3, 32, 32)).astype(np.float32))
-    mask = np.zeros((32, 32), np.uint8)
+def test_batching_changes_no_answer(tiny_network: Promptable) -> None:
+    images = list(np.random.default_rng(0).random((3, 3, 64, 64)).astype(np.float32))
+    mask = np.zeros((64, 64), np.uint8)
     mask[8:20, 8:20] = 1
     asks = [
         _ask(0, [4, 4, 20, 20]),
@@ -51,13 +48,13 @@ def test_batching_changes_no_answer() -> None:
         _ask(0, None, points=1),
     ]
     together, alone = (
-        BatchedNetwork(network, BatchPlan(images=size, prompts=size, embeddings=1, estimate=0)) for size in (8, 1)
+        BatchedNetwork(tiny_network, BatchPlan(images=size, prompts=size, embeddings=1, estimate=0)) for size in (8, 1)
     )
     with torch.inference_mode():
         first = list(together.decode(together.encode(images), asks))
         second = list(alone.decode(alone.encode(images), asks))
     for one, other in zip(first, second, strict=True):
-        assert one.shape == (32, 32)
+        assert one.shape == (64, 64)
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 

@@ -15,7 +15,6 @@ from medmargin.networks.prompt_encoder import PromptEncoder
 from medmargin.networks.promptable import Promptable
 from medmargin.networks.sam_vit import SamViT
 
-
 Network = TypeVar("Network", bound=nn.Module)
 
 

@@ -53,3 +53,15 @@ def test_nothing_is_recomputed_without_gradients() -> None:
     with torch.no_grad():
         assert not recomputed(block, torch.randn(1, 3, 4, 4)).requires_grad
     assert len(calls) == 1
+
+
+def test_a_pass_that_tracks_nothing_can_be_recomputed() -> None:
+    """Sharpness-aware minimisation turns tracking off in its second pass."""
+    block = _block()
+    for part in block:
+        if isinstance(part, nn.BatchNorm2d):
+            part.track_running_stats = False
+    before = [buffer.clone() for buffer in block.buffers()]
+    gradients, after = _step(block, checkpointing=True)
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))

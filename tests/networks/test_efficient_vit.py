@@ -82,7 +82,8 @@ def test_gradient_checkpointing_changes_no_number(randomise: Callable[[nn.Module
 
 def test_six_stages_with_small_attention_kernels() -> None:
     encoder = EfficientViTEncoder(
-        widths=(4, 4, 4, 4, 4, 8), depths=(0, 1, 1, 1, 1, 1), block_kinds=("res", "fmb", "fmb", "fmb", "att@3", "att@3"),
+        widths=(4, 4, 4, 4, 4, 8), depths=(0, 1, 1, 1, 1, 1),
+        block_kinds=("res", "fmb", "fmb", "fmb", "att@3", "att@3"),
         expand_ratios=(1, 4, 4, 4, 4, 6), few_norms=(False, False, False, False, True, True), head_dim=4,
         neck_stages=(5, 4, 3), neck_width=8, neck_depth=1, neck_expand_ratio=4, out_channels=8, grid=8,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from medmargin.optim.sharp_min import SharpMin
 
 WORKER = """
+import os
 import sys
 import torch
 from torch import distributed, nn
@@ -29,7 +30,8 @@ sharp = SharpMin(torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9), rh
 for x, y in zip(problem["x"], problem["y"]):
     sharp.step(lambda: (parallel(x[rank::2]) - y[rank::2]).square().mean().backward())
 torch.save(network.state_dict(), f"{folder}/weights{rank}.pt")
-distributed.destroy_process_group()
+distributed.barrier()
+os._exit(0)  # the threads of gloo sometimes abort an orderly exit, after the work is done
 """
 
 

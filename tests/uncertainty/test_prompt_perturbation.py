@@ -58,7 +58,14 @@ def test_a_moved_box_stays_a_box_inside_the_picture(corners: tuple[int, ...], gr
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"members": 1}, {"flips": ()}, {"flips": ("horizontal",)}, {"flips": ("none", "diagonal")}, {"outward": 0.5}, {"inward": -0.1}],
+    [
+        {"members": 1},
+        {"flips": ()},
+        {"flips": ("horizontal",)},
+        {"flips": ("none", "diagonal")},
+        {"outward": 0.5},
+        {"inward": -0.1},
+    ],
 )
 def test_values_out_of_range_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):

@@ -15,6 +15,7 @@ from medmargin.datasets.loading import load_image, mapped, on_grid_of, read_labe
 from medmargin.datasets.task import Task
 from medmargin.errors import DataError, GeometryError
 from medmargin.imaging import Volume, read_image
+from medmargin.imaging.working import LARGEST_SHEAR
 
 RESAMPLE_LABELS, RESAMPLE_CHANNELS, MAP_LABEL = "--resample-labels", "--resample-channels", "--map-label"
 
@@ -43,6 +44,9 @@ def examine_case(case: Case, task: Task) -> CaseFindings:
     except DataError as error:
         return CaseFindings(case.name, (_image_fault(case, error),))
     faults = [Fault("W", "image", case.name, warning) for warning in image.warnings]
+    if image.grid.shear > LARGEST_SHEAR:
+        message = f"{case.images[0]}: sheared grid (gantry tilt?); it is resampled to a straight one for the model"
+        faults.append(Fault("W", "sheared-grid", case.name, message))
     voxels = None
     if case.label is not None:
         label, more = _examine_label(case, task, image)

@@ -63,7 +63,8 @@ def convert_dataset(
             if progress is not None:
                 progress(done, len(cases))
         if len(failed) == len(cases):
-            raise DataError(f"'{dataset.name}': none of {len(cases)} cases could be converted, e.g. {next(iter(failed.values()), '')}")
+            reason = next(iter(failed.values()), "it has no case")
+            raise DataError(f"'{dataset.name}': none of {len(cases)} cases could be converted: {reason}")
         writer.finish(dataset.splits)
     written = tuple(case.name for case, _ in cases if case.name not in failed)
     return ConversionReport(Path(target), written, failed, _left_out(dataset, layout))

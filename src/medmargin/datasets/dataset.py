@@ -71,8 +71,8 @@ class Dataset:
             )
         if missing := [case for case in parts[name] if case not in self._by_name]:
             raise DataError(
-                f"{self.splits.source}: {len(missing)} cases of '{name}' are not in '{self.name}', e.g. {missing[0]}; "
-                f"expected names such as {next(iter(self._by_name), 'none')}"
+                f"{self.splits.source}: '{name}' lists cases that '{self.name}' does not hold ({len(missing)}), e.g. "
+                f"{missing[0]}; expected names such as {next(iter(self._by_name), 'none')}"
             )
         by_name = self._by_name
         known = {part: [by_name[case] for case in names if case in by_name] for part, names in parts.items()}
@@ -156,7 +156,8 @@ def _is_called(folder: Path, name: str) -> bool:
     match = _NUMBERED.fullmatch(folder.name)
     names = {folder.name.casefold()}
     if match:
-        names |= {match["name"].casefold(), str(int(match["number"] or match["task"]))}
+        number = match["number"] or match["task"]
+        names |= {match["name"].casefold(), number, str(int(number))}
     return name.casefold() in names
 
 
@@ -169,15 +170,15 @@ def _listing(path: Path) -> tuple[str, Listing]:
     description = read_description(path / FILE_NAME, Object).root if (path / FILE_NAME).is_file() else {}
     if nnunet.matches(path, description):
         return "nnunet", nnunet.read(path)
-    if msd.matches(path, description):
+    if msd.matches(description):
         return "msd", msd.read(path)
     if (path / manifest.FILE_NAME).is_file():
         return "manifest", manifest.read(path / manifest.FILE_NAME)
     if npz.matches(path):
         return "npz", npz.read(path)
     raise DataError(
-        f"{path}: no data set layout recognised; looked for {FILE_NAME} with 'channel_names' and imagesTr or imagesTs "
-        f"(nnU-Net), {FILE_NAME} with 'training' and 'modality' (MSD), {manifest.FILE_NAME}, and *.npz files"
+        f"{path}: no data set layout recognised; looked for {FILE_NAME} with 'channel_names' and a folder imagesTr or "
+        f"imagesTs (nnU-Net), {FILE_NAME} with 'training' and 'modality' (MSD), {manifest.FILE_NAME}, and *.npz files"
     )
 
 

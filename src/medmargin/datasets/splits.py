@@ -110,7 +110,7 @@ def make_split(cases: Sequence[Case], *, fractions: Mapping[str, float], seed: i
         raise ConfigError(f"split fractions {dict(fractions)} must be positive and add up to 1")
     patients = len({case.patient for case in cases})
     if patients < len(fractions):
-        raise DataError(f"{patients} patients cannot be split into {len(fractions)} parts; each needs at least one")
+        raise DataError(f"{len(fractions)} parts need at least as many patients, found {patients}")
     drawn = zip(fractions, map(tuple, _drawn(cases, list(fractions.values()), seed)), strict=True)
     return Splits((dict(drawn),), f"drawn by patient: {dict(fractions)}, seed {seed}")
 
@@ -126,7 +126,7 @@ def refuse_leaks(parts: Mapping[str, Sequence[Case]], *, source: str) -> None:
         if shared := sorted(set(patients[one]) & set(patients[other])):
             shown = ", ".join(f"{p} ({patients[one][p]}, {patients[other][p]})" for p in shared[:5])
             raise DataError(
-                f"{source}: {len(shared)} patients are in '{one}' and in '{other}': {shown}. Results would look "
+                f"{source}: '{one}' and '{other}' share patients ({len(shared)}): {shown}. Results would look "
                 "better than they are; move all cases of a patient to one side or draw a split: 'medmargin data split'"
             )
 
@@ -136,7 +136,7 @@ def _require_sound(where: str, fold: Mapping[str, Sequence[str]]) -> None:
         raise DataError(f"{where}: unknown part {', '.join(sorted(unknown))}; expected some of {', '.join(PARTS)}")
     counts = Counter(name for names in fold.values() for name in names)
     if repeated := sorted(name for name, count in counts.items() if count > 1):
-        raise DataError(f"{where}: {len(repeated)} cases are listed twice, e.g. {repeated[0]}; a case has one side")
+        raise DataError(f"{where}: cases are listed twice ({len(repeated)}), e.g. {repeated[0]}; a case has one side")
 
 
 def _drawn(cases: Sequence[Case], fractions: Sequence[float], seed: int) -> list[list[str]]:

@@ -5,7 +5,8 @@
 module names its conventions. Nothing here needs torch.
 """
 
-from medmargin.evaluation.measure import CaseResult, VolumeInterval, measure_case
+from medmargin.evaluation.measure import CaseResult, measure_case
 from medmargin.evaluation.summary import summarise
+from medmargin.evaluation.volumes import VolumeInterval
 
 __all__ = ["CaseResult", "VolumeInterval", "measure_case", "summarise"]

@@ -22,7 +22,9 @@ def band(*label_maps: NDArray[Any], width: float = BAND_VOXELS) -> NDArray[np.bo
     """
     marked = np.zeros(label_maps[0].shape, bool)
     for labels in label_maps:
-        # Counted from 1, the background has borders too; a border stands `width` 1 from the voxels beside it.
-        distances = edt.edt(np.ascontiguousarray(labels.squeeze()).astype(np.uint16) + 1, black_border=False, parallel=1)
+        numbered = (
+            np.ascontiguousarray(labels.squeeze()).astype(np.uint16) + 1
+        )  # from 1, so that background has borders
+        distances = edt.edt(numbered, black_border=False, parallel=1)  # 1 for a voxel beside another label
         marked |= (distances <= width).reshape(marked.shape)
     return marked

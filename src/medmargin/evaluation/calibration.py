@@ -115,12 +115,11 @@ def reliability(confidence: Values, outcome: Values, binning: Binning) -> Reliab
     inside = slice(None) if index.min(initial=0) >= 0 else index >= 0
     bins = len(binning.edges) - 1
     index = index[inside]
-    return Reliability(
-        np.bincount(index, minlength=bins).astype(np.float64),
-        np.bincount(index, weights=values[inside], minlength=bins),
-        np.bincount(index, weights=np.asarray(outcome).ravel()[inside], minlength=bins),
-        values.size,
+    counts, confidences, outcomes = (
+        np.bincount(index, weights=weights, minlength=bins).astype(np.float64)
+        for weights in (None, values[inside], np.asarray(outcome).ravel()[inside])
     )
+    return Reliability(counts, confidences, outcomes, values.size)
 
 
 def expected_error(bins: Reliability, weights: Weights = "proportion", *, of_all_items: bool = False) -> float | None:

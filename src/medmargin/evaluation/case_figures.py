@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from medmargin.evaluation.palette import MASK_COLOUR, TRUTH_COLOUR, png
 from medmargin.evaluation.pictures import Picture
 
-_LINE_STYLES = ("solid", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
+_LINE_STYLES: tuple[Any, ...] = ("solid", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 _UNCERTAINTY_COLOURS = "inferno"
 _ZOOM_MARGIN = 0.35  # of the structure's extent, on each side
 _SMALLEST_ZOOM = 32  # pixels

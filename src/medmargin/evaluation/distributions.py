@@ -9,10 +9,10 @@ import numpy as np
 
 from medmargin.evaluation.states import State
 from medmargin.evaluation.statistics import patient_interval
+from medmargin.evaluation.structures import STRUCTURE_METRICS
 
 Entry = Mapping[str, Any]
-_METRICS = ("dice", "iou", "nsd", "hd95_mm", "assd_mm", "hd95_px", "assd_px", "relative_volume_error")
-_WORSE_WHEN_ABSENT_COUNTS = ("dice", "iou", "nsd")
+_OVERLAPS = ("dice", "iou", "nsd")
 
 
 def distribution(values: Sequence[float | None], patients: Sequence[str], *, reason: str) -> dict[str, Any]:
@@ -48,12 +48,12 @@ def structure_distributions(entries: Sequence[Entry], name: str) -> dict[str, An
     patients = [entry["patient"] for entry in entries]
     present = [figures["state"] != State.ABSENT for figures in measured]
     found: dict[str, Any] = {}
-    for metric in _METRICS:
+    for metric in STRUCTURE_METRICS:
         if not any(metric in figures for figures in measured):
             continue
         reason = next((text for figures in measured if (text := figures.get(f"{metric}_reason"))), "not measured")
         found[metric] = distribution([figures.get(metric) for figures in measured], patients, reason=reason)
-        if metric in _WORSE_WHEN_ABSENT_COUNTS:
+        if metric in _OVERLAPS:
             values = [figures[metric] for figures, counts in zip(measured, present, strict=True) if counts]
             found[metric]["mean_without_absent"] = float(np.mean(values)) if values else None
             if not values:

@@ -8,24 +8,24 @@ GLOSSARY = {
     "Truth": "The outline drawn by an expert; it is itself uncertain, since two experts rarely agree fully.",
     "Mask": "The region the program marked.",
     "Voxel": "The smallest box of a volume; in a flat picture, a pixel.",
-    "Dice": "Overlap of mask and truth: 0 is none, 1 is identical; small structures lose Dice more easily than large ones.",
+    "Dice": "Overlap of mask and truth: 0 is none, 1 is identical; small structures lose it more easily than large.",
     "IoU": "Overlap divided by the union of both regions; stricter than Dice, with the same order.",
     "NSD": "Normalised surface Dice: the share of both outlines that lie within the tolerance of each other.",
-    "HD95": "The distance that 95 % of the outline stays below: how far off the worst parts are, without single outliers.",
+    "HD95": "The distance that 95 % of the outline stays below: how far off the worst parts are, but for outliers.",
     "ASSD": "The average distance between the two outlines.",
     "Relative volume error": "How much too large (+) or too small (-) the mask is, as a share of the true volume.",
     "Found, absent, missed, false": "In truth and mask; in neither; only in the truth; only in the mask.",
-    "Box and ellipse alone": "The score of simply filling the box that was given as a prompt, or the ellipse inside it: a "
-    "model that takes boxes from the truth must beat both to have shown anything.",
-    "95 % interval": "If other patients of the same kind had been drawn, the mean would lie in this range 95 times out of 100.",
+    "Box and ellipse alone": "The score of simply filling the box that was given as a prompt, or the ellipse in it: "
+    "a model that takes boxes from the truth must beat both to have shown anything.",
+    "95 % interval": "With other patients of the same kind, the mean would lie in this range 95 times out of 100.",
     "Uncertainty": "How unsure the program is at a voxel, in nats: 0 is sure; 0.69 is a coin toss between two answers.",
-    "Band near borders": f"The voxels within {BAND_VOXELS} voxels of an outline, where nearly all errors are; far background "
-    "is easy and would hide them.",
-    "AUROC (finding errors)": "The chance that a wrong voxel is more uncertain than a right one: 0.5 is a coin toss, 1 is perfect.",
+    "Band near borders": f"The voxels within {BAND_VOXELS} voxels of an outline, where nearly all errors are; far "
+    "background is easy and would hide them.",
+    "AUROC (finding errors)": "The chance that a wrong voxel is more uncertain than a right one: 0.5 is a coin toss.",
     "ECE (calibration error)": "The average gap between the stated probability and how often it was right: 0 is best.",
     "Brier score": "The squared error of the stated probabilities, from 0 (best) to 2.",
     "NLL": "The surprise at the truth, given the stated probabilities, in nats: 0 is best, and sure errors cost most.",
     "AURC": "The mean error that remains when the least certain items are given up one by one: lower is better.",
-    "Volume interval": "A range that should hold the true volume as often as its level says; calibrated on held-out patients it "
-    "is a guarantee on average, uncalibrated it is the model's opinion.",
+    "Volume interval": "A range that should hold the true volume as often as its level says; calibrated on held-out "
+    "patients it is a guarantee on average, uncalibrated it is the model's opinion.",
 }

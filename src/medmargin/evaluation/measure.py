@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,37 +11,16 @@ from numpy.typing import NDArray
 
 from medmargin.errors import DataError, GeometryError
 from medmargin.evaluation.bands import band
-from medmargin.evaluation.overlap import dice, iou, relative_volume_error
-from medmargin.evaluation.states import State, state_of
-from medmargin.evaluation.surface import (
-    average_symmetric_distance,
-    element_surface,
-    hausdorff,
-    surface_dice,
-    voxel_surface,
-)
+from medmargin.evaluation.overlap import dice
+from medmargin.evaluation.structures import measure_structure
+from medmargin.evaluation.volumes import VolumeInterval, measure_volumes
 from medmargin.evaluation.voxels import VoxelCounter, VoxelTally, count_voxels, voxel_figures
 from medmargin.imaging.volume import Grid
 
-NSD_TOLERANCE = {"mm": 1.0, "px": 2.0}  # 2 px as the MedSAM challenge; 1 mm because 2 mm forgives a hippocampus too much
+# 2 px as the MedSAM challenge; not its 2 mm, which forgive a structure of 10 mm (hippocampus) too much.
+NSD_TOLERANCE = {"mm": 1.0, "px": 2.0}
 _SLAB_VOXELS = 2_000_000
-_SPACING_UNKNOWN = "spacing unknown: the file does not say how large a voxel is"
-
-
-@dataclass(frozen=True)
-class VolumeInterval:
-    """A predicted volume; in ml where the spacing is known, in voxels where it is not.
-
-    Attributes:
-        estimate: volume of the mask.
-        low, high: ends of the interval.
-        level: probability that the true volume lies inside, in (0, 1).
-    """
-
-    estimate: float
-    low: float
-    high: float
-    level: float
+_ROUNDING = 1e-4  # by which a mean of single-precision probabilities may exceed 1
 
 
 @dataclass(frozen=True)
@@ -98,16 +77,17 @@ def measure_case(
         GeometryError: an array does not have the grid's shape.
         DataError: a label value is no structure, or a number is not finite or outside its range.
     """
-    _check(case, grid, structures, {"truth": truth, "prediction": labels}, probabilities or {}, uncertainty)
+    label_maps = {"truth": truth, "prediction": labels, **(floors or {})}
+    _check(case, grid, structures, label_maps, probabilities or {}, uncertainty)
     tolerance = NSD_TOLERANCE[grid.unit] if nsd_tolerance is None else nsd_tolerance
     entry: dict[str, Any] = {"case": case, "patient": patient, "seconds": seconds}
     if seconds is None:
         entry["seconds_reason"] = "the prediction was not timed"
     entry["structures"] = {
-        name: _measure_structure(truth == value, labels == value, grid, tolerance) for name, value in structures.items()
+        name: measure_structure(truth == value, labels == value, grid, tolerance) for name, value in structures.items()
     }
-    entry |= _volumes(truth, labels, grid, structures, volumes or {})
-    if floors is not None:
+    entry |= measure_volumes(truth, labels, grid, structures, volumes or {})
+    if floors:
         entry["floors"] = {
             floor: {name: dice(truth == value, mask == value) for name, value in structures.items()}
             for floor, mask in floors.items()
@@ -117,66 +97,6 @@ def measure_case(
     entry["uncertainty"] = voxel_figures(whole) | {"band": voxel_figures(near)}
     entry["uncertainty"] |= _case_score(labels, uncertainty)
     return CaseResult(case, patient, grid.unit, tolerance, entry, whole, near)
-
-
-def _measure_structure(
-    truth: NDArray[np.bool_], mask: NDArray[np.bool_], grid: Grid, tolerance: float
-) -> dict[str, Any]:
-    state = state_of(truth, mask)
-    figures: dict[str, Any] = {"dice": dice(truth, mask), "iou": iou(truth, mask)}
-    if state is State.FOUND:
-        thin = [axis for axis in range(3) if grid.shape[axis] == 1]
-        if len(thin) == 1:  # a picture or a single slice has contours, not surfaces
-            truth, mask = truth.squeeze(thin[0]), mask.squeeze(thin[0])
-        spacing = [size for axis, size in enumerate(grid.spacing) if len(thin) != 1 or axis not in thin]
-        voxels = voxel_surface(truth, mask, spacing)
-        figures["nsd"] = surface_dice(element_surface(truth, mask, spacing), tolerance)
-        distances = {"hd95": hausdorff(voxels), "assd": average_symmetric_distance(voxels)}
-    else:
-        figures["nsd"] = 1.0 if state is State.ABSENT else 0.0
-        diagonal = None if state is State.ABSENT else float(np.linalg.norm(np.multiply(grid.shape, grid.spacing)))
-        distances = dict.fromkeys(("hd95", "assd"), diagonal)
-    for name, distance in distances.items():
-        figures |= _in_unit(name, distance, grid.unit, "no distance: absent from truth and mask")
-    figures["relative_volume_error"] = relative_volume_error(truth, mask)
-    if figures["relative_volume_error"] is None:
-        figures["relative_volume_error_reason"] = "the true volume is 0"
-    return figures | {"state": str(state)}
-
-
-def _in_unit(name: str, distance: float | None, unit: str, reason: str) -> dict[str, Any]:
-    """Entries of a distance: `<name>_mm`, or `<name>_px` beside an empty `<name>_mm` where the spacing is unknown."""
-    entries: dict[str, Any] = {}
-    if unit != "mm":
-        entries |= {f"{name}_mm": None, f"{name}_mm_reason": _SPACING_UNKNOWN}
-    entries[f"{name}_{unit}"] = distance
-    if distance is None:
-        entries[f"{name}_{unit}_reason"] = reason
-    return entries
-
-
-def _volumes(
-    truth: NDArray[Any],
-    labels: NDArray[Any],
-    grid: Grid,
-    structures: Mapping[str, int],
-    intervals: Mapping[str, VolumeInterval],
-) -> dict[str, Any]:
-    size = grid.voxel_volume_ml
-    measured: dict[str, dict[str, Any]] = {}
-    for name, value in structures.items():
-        interval = intervals.get(name)
-        true, estimate = (float(np.count_nonzero(array == value) * (size or 1.0)) for array in (truth, labels))
-        if interval is None:
-            reason = "the prediction came without a volume interval"
-            measured[name] = {"true": true, "estimate": estimate, "low": None, "high": None, "level": None}
-            measured[name] |= {f"{key}_reason": reason for key in ("low", "high", "level")}
-        else:
-            measured[name] = {"true": true} | {key: float(value) for key, value in asdict(interval).items()}
-    if size is not None:
-        return {"volumes_ml": measured}
-    empty = {key: None for key in ("true", "estimate", "low", "high", "level")} | {"reason": _SPACING_UNKNOWN}
-    return {"volumes_ml": {name: dict(empty) for name in structures}, "volumes_px": measured}
 
 
 def _count(
@@ -230,10 +150,10 @@ def _check(
     for name, array in label_maps.items():
         if sum(np.count_nonzero(array == value) for value in {0, *structures.values()}) != array.size:
             strange = sorted({int(value) for value in np.unique(array)} - {0, *structures.values()})
-            known = ", ".join(f"{value} {structure}" for structure, value in structures.items())
+            known = ", ".join(f"{value} {structure}" for structure, value in {"background": 0, **structures}.items())
             raise DataError(f"{case}: the {name} holds the values {strange}, which are no structure (known: {known})")
     for name, array in maps.items():
         low, high = float(array.min()), float(array.max())  # NaN fails both comparisons
         limit = 1.0 if name != "uncertainty" else np.inf
-        if not (low >= 0.0 and high <= limit and high < np.inf):
+        if not (low >= 0.0 and high <= limit + _ROUNDING and high < np.inf):
             raise DataError(f"{case}: the {name} runs from {low} to {high}; expected finite numbers from 0 to {limit}")

@@ -1,4 +1,4 @@
-"""Colours and drawing habits that all figures of the report share (colours: Okabe and Ito 2008, safe for colour blindness)."""
+"""Colours and drawing habits that all figures of the report share; safe for colour blindness (Okabe and Ito 2008)."""
 
 from __future__ import annotations
 
@@ -22,5 +22,6 @@ def png(figure: Figure) -> bytes:
     """Render a figure without a window."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH, facecolor=figure.get_facecolor(), metadata={"Software": None})
+    background = figure.get_facecolor()
+    figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH, facecolor=background, metadata={"Software": None})
     return buffer.getvalue()

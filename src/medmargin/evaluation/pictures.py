@@ -59,8 +59,8 @@ def picture(
 ) -> Picture:
     """Cut the slice with the most wrong voxels (without errors: with the largest structures) out of a case.
 
-    Volumes are shown in radiological convention: the patient's right on the left, front or head on top; across slices if
-    one axis has far longer voxels, else axial. Pictures, and volumes of unknown spacing, stay as they are stored.
+    Volumes are shown in radiological convention: the patient's right on the left, front or head on top; cut across the
+    axis with far longer voxels if there is one, else axial. Pictures, and volumes of unknown spacing, stay as stored.
 
     Args:
         result: what `measure_case` returned for the case.
@@ -169,7 +169,7 @@ def _worst_slice(truth: NDArray[Any], labels: NDArray[Any], axis: int) -> int:
 
 
 def _display(plane: NDArray[Any], axis: int) -> NDArray[Any]:
-    """Turn [C, first, second] to [C, rows, columns]; slices across L or P have the head at the end of the second axis."""
+    """Turn [C, first, second] to [C, rows, columns]; in slices across L or P the second axis ends at the head."""
     turned = plane.swapaxes(1, 2)
     return turned if axis == 2 else turned[:, ::-1]
 

@@ -1,4 +1,4 @@
-"""The uncertainty of many cases: pooled voxels, the spread over cases, and whether it tells good cases from bad ones."""
+"""The uncertainty of many cases: pooled voxels, the spread over cases, and whether it tells good cases from bad."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from medmargin.evaluation.risk_coverage import augrc, aurc, excess_aurc, oracle,
 from medmargin.evaluation.voxels import ECE_BINS, VoxelTally, voxel_figures
 
 Entry = Mapping[str, Any]
+_TOO_FEW = "fewer than two cases with an uncertainty map"
 
 
 def pooled_uncertainty(entries: Sequence[Entry], whole: VoxelTally, near: VoxelTally) -> dict[str, Any]:
@@ -46,10 +47,12 @@ def pooled_uncertainty(entries: Sequence[Entry], whole: VoxelTally, near: VoxelT
 def curves(entries: Sequence[Entry], whole: VoxelTally, near: VoxelTally) -> dict[str, Any]:
     """Collect the points of the reliability diagram and of the risk-coverage curve of the cases."""
     risk, confidence = _risks(entries)
-    found: dict[str, Any] = {
-        "reliability": {name: _reliability_points(tally.bins) for name, tally in (("whole", whole), ("band", near))},
-        "risk_coverage": None,
+    reliability: dict[str, Any] = {
+        name: _reliability_points(tally.bins) for name, tally in (("whole", whole), ("band", near))
     }
+    found: dict[str, Any] = {"reliability": reliability, "risk_coverage": None}
+    if None in reliability.values():
+        reliability["reason"] = "no probabilities were given"
     if risk.size < 2:
         return found | {"risk_coverage_reason": _TOO_FEW}
     curve, best = risk_coverage(risk, confidence), oracle(risk)
@@ -60,9 +63,6 @@ def curves(entries: Sequence[Entry], whole: VoxelTally, near: VoxelTally) -> dic
         "oracle_risk": best.selective.tolist(),
     }
     return found
-
-
-_TOO_FEW = "fewer than two cases with an uncertainty map"
 
 
 def _selective_prediction(entries: Sequence[Entry]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[Any]
-_SMALLEST = 1e-12  # probabilities below it count as this much, so that one certain error does not make the mean infinite
+_SMALLEST = 1e-12  # smaller probabilities count as this much: one sure error must not make the mean infinite
 
 
 def brier_score(probabilities: Values, labels: Values) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from medmargin.errors import ConfigError
 from medmargin.evaluation.conventions import conventions
 from medmargin.evaluation.distributions import distribution, mean_over_structures, structure_distributions
 from medmargin.evaluation.measure import CaseResult
@@ -42,23 +43,31 @@ def summarise(
         run: what is known of the run (system, arguments, weights, seed).
 
     Returns:
-        The object of `evaluate --json`, of plain JSON types; a number that does not exist is None with its reason beside
-        it, as `<name>_reason` or `reason`.
+        The object of `evaluate --json`, of plain JSON types; a number that does not exist is None with its reason
+        beside it, as `<name>_reason` or `reason`.
+
+    Raises:
+        ConfigError: cases of one unit were measured with different tolerances.
     """
     entries: list[dict[str, Any]] = []
     whole, near = VoxelCounter(), VoxelCounter()
-    tolerances: dict[str, set[float]] = {}
+    tolerances: dict[str, float] = {}
     for result in results:
         entries.append(result.entry)
         whole.add(result.whole)
         near.add(result.band)
-        tolerances.setdefault(result.unit, set()).add(result.nsd_tolerance)
+        if tolerances.setdefault(result.unit, result.nsd_tolerance) != result.nsd_tolerance:
+            raise ConfigError(
+                f"{result.case}: its surface Dice has the tolerance {result.nsd_tolerance} {result.unit}, that of the "
+                f"cases before it {tolerances[result.unit]}. Measure all cases with one tolerance."
+            )
     everywhere, at_borders = whole.tally(), near.tally()
     names = list(entries[0]["structures"]) if entries else []
     structures = {name: structure_distributions(entries, name) for name in names}
-    uncertainty = pooled_uncertainty(entries, everywhere, at_borders) | {"source": source, "forward_passes": forward_passes}
-    for key in ("source", "forward_passes"):
-        if uncertainty[key] is None:
+    uncertainty = pooled_uncertainty(entries, everywhere, at_borders)
+    for key, value in (("source", source), ("forward_passes", forward_passes)):
+        uncertainty[key] = value
+        if value is None:
             uncertainty[f"{key}_reason"] = "not recorded with the prediction"
     return {
         "cases": entries,
@@ -85,15 +94,13 @@ def _means(entries: Sequence[Mapping[str, Any]], structures: Mapping[str, Any]) 
     means: dict[str, Any] = {}
     patients = [entry["patient"] for entry in entries]
     for metric in ("dice", "nsd"):
-        per_case = [
-            float(np.mean([figures[metric] for figures in entry["structures"].values()])) for entry in entries
-        ]
+        per_case = [float(np.mean([figures[metric] for figures in entry["structures"].values()])) for entry in entries]
         over_cases = distribution(per_case, patients, reason="no case was measured")
-        means[metric] = mean_over_structures(structures, metric)
-        means[f"{metric}_ci95"] = over_cases["ci95"]
-        for key, name in (("reason", metric), ("ci95_reason", f"{metric}_ci95")):
-            if key in over_cases:
-                means[f"{name}_reason"] = over_cases[key]
+        means[metric], means[f"{metric}_ci95"] = mean_over_structures(structures, metric), over_cases["ci95"]
+        if means[metric] is None:
+            means[f"{metric}_reason"] = over_cases["reason"]
+        if over_cases["ci95"] is None:
+            means[f"{metric}_ci95_reason"] = over_cases.get("ci95_reason", over_cases.get("reason"))
     return means
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medmargin.evaluation.structures import STRUCTURE_METRICS
 from medmargin.storage import atomic_path
 
-_METRICS = ("dice", "iou", "nsd", "hd95_mm", "assd_mm", "hd95_px", "assd_px", "relative_volume_error")
 _VOLUME = ("true", "estimate", "low", "high", "level")
 
 
@@ -19,7 +19,15 @@ def write_case_table(path: Path | str, answer: Mapping[str, Any]) -> None:
     Raises:
         BudgetError: the file cannot be written.
     """
-    columns = ["case", "patient", "structure", "state", *_METRICS, *(f"volume_{key}" for key in _VOLUME), "volume_unit"]
+    columns = [
+        "case",
+        "patient",
+        "structure",
+        "state",
+        *STRUCTURE_METRICS,
+        *(f"volume_{key}" for key in _VOLUME),
+        "volume_unit",
+    ]
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore")
         writer.writeheader()

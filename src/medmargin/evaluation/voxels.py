@@ -140,7 +140,7 @@ def class_vector(
 
 
 def voxel_figures(tally: VoxelTally) -> dict[str, Any]:
-    """Compute ece, brier, nll, auroc, aurc and error_rate; one that does not exist is None with its reason beside it."""
+    """Compute ece, brier, nll, auroc, aurc and error_rate; one that does not exist is None, its reason beside it."""
     figures: dict[str, Any] = {}
     if tally.bins is None or not tally.bins.items:
         reason = "no voxel in this region" if tally.bins is not None else "no probabilities were given"

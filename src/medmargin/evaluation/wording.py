@@ -33,14 +33,16 @@ def headlines(answer: Mapping[str, Any]) -> list[Statement]:
 
 def _overlap(summary: Mapping[str, Any], conventions: Mapping[str, Any]) -> Statement:
     mean = summary["mean"]
-    tolerances = [f"{conventions[f'nsd_tolerance_{unit}']} {unit}" for unit in ("mm", "px") if conventions[f"nsd_tolerance_{unit}"]]
-    interval = mean["dice_ci95"]
-    margin = f" With other patients of this kind the mean would be {interval[0]:.2f} to {interval[1]:.2f}." if interval else ""
+    tolerances = ((conventions[f"nsd_tolerance_{unit}"], unit) for unit in ("mm", "px"))
+    near = " or ".join(f"{tolerance:g} {unit}" for tolerance, unit in tolerances if tolerance is not None)
     meaning = (
-        f"Mean Dice over {_count(summary['n'], 'case')} of {_count(summary['n_patients'], 'patient')}: the overlap of the "
-        f"masks with the expert's outlines, where 1 is identical.{margin} {100 * mean['nsd']:.0f} % of the outlines lie within "
-        f"{' or '.join(tolerances)} of each other (NSD)."
+        f"Mean Dice over {_count(summary['n'], 'case')} of {_count(summary['n_patients'], 'patient')}: the overlap of "
+        "the masks with the expert's outlines, where 1 is identical. "
     )
+    if mean["dice_ci95"]:
+        low, high = mean["dice_ci95"]
+        meaning += f"With other patients of this kind the mean would be {low:.2f} to {high:.2f}. "
+    meaning += f"{100 * mean['nsd']:.0f} % of the outlines lie within {near} of each other (NSD)."
     return Statement("How good are the masks?", f"{mean['dice']:.2f}", meaning)
 
 
@@ -65,8 +67,8 @@ def _missed(summary: Mapping[str, Any]) -> Statement | None:
     if not missed and not false:
         return None
     meaning = (
-        f"{_count(missed, 'structure')} in the truth got no mask, {_count(false, 'mask')} marked a structure that is not "
-        "there. They count with Dice 0 and with the image diagonal as distance."
+        f"{_count(missed, 'structure')} in the truth got no mask, {_count(false, 'mask')} marked a structure that is "
+        "not there. They count with Dice 0 and with the image diagonal as distance."
     )
     return Statement("Was anything missed?", f"{missed + false}", meaning, "bad")
 
@@ -77,8 +79,8 @@ def _error_detection(uncertainty: Mapping[str, Any]) -> Statement:
     if near is None:
         return Statement(question, "not known", _sentence(uncertainty["band"]["auroc_reason"]))
     meaning = (
-        f"Near borders, in {100 * near:.0f} of 100 pairs of a wrong and a right voxel the wrong one is the more uncertain "
-        "(AUROC; 50 is a coin toss)."
+        f"Near borders, in {100 * near:.0f} of 100 pairs of a wrong and a right voxel the wrong one is the more "
+        "uncertain (AUROC; 50 is a coin toss)."
     )
     if near >= _USEFUL_AUROC:
         return Statement(question, f"{near:.2f}", meaning, "good")
@@ -98,8 +100,8 @@ def _calibration(answer: Mapping[str, Any]) -> Statement:
     if abs(excess) > _LARGE_DOUBT:
         tendency = "on the whole too sure" if excess > 0 else "on the whole not sure enough"
     meaning = (
-        f"Near borders the stated probability and the share that was right differ by {100 * near['ece']:.0f} points on average "
-        f"(ECE), {tendency}. " + ("" if answer["calibrated"] else "It was not calibrated on held-out patients.")
+        f"Near borders the stated probability and the share that was right differ by {100 * near['ece']:.0f} points on "
+        f"average (ECE), {tendency}. " + ("" if answer["calibrated"] else "It was not calibrated on held-out patients.")
     )
     return Statement(question, f"{near['ece']:.2f}", meaning, "bad" if near["ece"] > _NOTICEABLE_GAP else "good")
 

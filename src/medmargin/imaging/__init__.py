@@ -1,4 +1,7 @@
-"""Image files to volumes and back: NIfTI, NRRD/MHA, DICOM, PNG/TIFF/JPG, challenge NPZ. Nothing else opens an image file."""
+"""Image files to volumes and back: NIfTI, NRRD/MHA, DICOM, PNG/TIFF/JPG, challenge NPZ.
+
+Nothing else in the house opens an image file.
+"""
 
 from medmargin.imaging import challenge_npz
 from medmargin.imaging.archive import extract

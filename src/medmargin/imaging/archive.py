@@ -71,9 +71,14 @@ def _check_tar(source: Path, largest: int) -> None:
 def _check_entry(source: Path, name: str, *, is_plain: bool) -> None:
     parts = name.replace("\\", "/").split("/")
     if parts[0] == "" or ".." in parts or ":" in parts[0] or "\0" in name:
-        raise DataError(f"{source}: its entry '{name}' leads outside the folder; nothing was unpacked. Do not trust this archive.")
+        raise DataError(
+            f"{source}: its entry '{name}' leads outside the folder; nothing was unpacked. Do not trust this archive."
+        )
     if not is_plain:
-        raise DataError(f"{source}: its entry '{name}' is a link or no plain file; nothing was unpacked. Expected files and folders.")
+        raise DataError(
+            f"{source}: its entry '{name}' is a link or no plain file; nothing was unpacked. Expected files and "
+            "folders."
+        )
 
 
 def _unpack_zip(source: Path, folder: Path) -> None:
@@ -101,7 +106,10 @@ def _staging(target: Path) -> Iterator[Path]:
 def _moved(source: Path, staging: Path, target: Path) -> list[Path]:
     present = [entry.name for entry in staging.iterdir() if (target / entry.name).exists()]
     if present:
-        raise DataError(f"{source}: {target} already holds {', '.join(sorted(present))}; nothing was unpacked. Choose another folder.")
+        raise DataError(
+            f"{source}: {target} already holds {', '.join(sorted(present))}; nothing was unpacked. Choose another "
+            "folder."
+        )
     files = [path.relative_to(staging) for path in staging.rglob("*") if path.is_file()]
     for entry in list(staging.iterdir()):
         entry.rename(target / entry.name)

@@ -52,7 +52,7 @@ def from_array(
     if spacing is not None:
         if len(spacing) != dims:
             raise ConfigError(f"spacing {spacing} has {len(spacing)} numbers. Expected {dims}.")
-        affine = np.diag([*spacing, 1.0, 1.0][:3] + [1.0])
+        affine = np.diag([*spacing, 1.0, 1.0][:4] if dims == 2 else [*spacing, 1.0])
     unit = "px" if affine is None else "mm"
     grid = checked_grid(voxels.shape[1:], np.eye(4) if affine is None else affine, unit=unit, source=source or "array")
     return Volume(voxels.astype(np.uint8) if voxels.dtype == bool else voxels, grid, dims, source)

@@ -58,7 +58,9 @@ def read(path: Path) -> ChallengeCase:
     labels = arrays.get("gts", arrays.get("segs"))
     boxes = arrays.get("boxes")
     if boxes is not None and (boxes.ndim != 2 or boxes.shape[1] not in (4, 6) or boxes.dtype.kind not in "uif"):
-        raise DataError(f"{path}: 'boxes' has the shape {boxes.shape} and type {boxes.dtype}. Expected (N, 4) or (N, 6) numbers.")
+        raise DataError(
+            f"{path}: 'boxes' has the shape {boxes.shape} and type {boxes.dtype}. Expected (N, 4) or (N, 6) numbers."
+        )
     is_volume = _is_volume(arrays)
     return ChallengeCase(
         _volume(path, arrays["imgs"], arrays.get("spacing"), is_volume=is_volume) if "imgs" in arrays else None,
@@ -105,9 +107,7 @@ def read_labels(path: Path) -> Volume:
     return labels
 
 
-def write(
-    path: Path, image: Volume, *, labels: NDArray[Any] | None = None, boxes: NDArray[Any] | None = None
-) -> None:
+def write(path: Path, image: Volume, *, labels: NDArray[Any] | None = None, boxes: NDArray[Any] | None = None) -> None:
     """Write a case: `imgs`, with `gts` [I, J, K] and `boxes` [N, 4 | 6] where given, and `spacing` where it is known.
 
     Raises:
@@ -151,7 +151,8 @@ def _is_volume(arrays: dict[str, NDArray[Any]]) -> bool:
 def _volume(path: Path, array: NDArray[Any], spacing: NDArray[Any] | None, *, is_volume: bool) -> Volume:
     if array.ndim not in (2, 3) or array.dtype.kind not in "uifb" or not array.size:
         raise DataError(
-            f"{path}: an array of shape {array.shape} and type {array.dtype}. Expected numbers as (H, W), (H, W, 3) or (D, H, W)."
+            f"{path}: an array of shape {array.shape} and type {array.dtype}. Expected numbers as (H, W), (H, W, 3) or "
+            "(D, H, W)."
         )
     if is_volume:
         voxels = array.transpose(2, 1, 0)[None]
@@ -160,7 +161,9 @@ def _volume(path: Path, array: NDArray[Any], spacing: NDArray[Any] | None, *, is
     unit, affine = "px", np.eye(4)
     if is_volume and spacing is not None:
         if spacing.shape != (3,) or spacing.dtype.kind not in "uif" or not (spacing > 0).all():
-            raise DataError(f"{path}: 'spacing' is {spacing.tolist()}. Expected three positive numbers in mm (x, y, z).")
+            raise DataError(
+                f"{path}: 'spacing' is {spacing.tolist()}. Expected three positive numbers in mm (x, y, z)."
+            )
         unit, affine = "mm", np.diag([*spacing.astype(np.float64), 1.0])
     grid = checked_grid(voxels.shape[1:], affine, unit=unit, source=path)
     voxels = voxels.astype(np.uint8) if voxels.dtype == bool else voxels
@@ -197,7 +200,9 @@ def _array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDA
         version = npy.read_magic(stream)
         shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(stream)
         if dtype.hasobject:
-            raise DataError(f"{path}: '{member.filename}' holds pickled Python objects, which are never loaded. Expected numbers.")
+            raise DataError(
+                f"{path}: '{member.filename}' holds pickled Python objects, which are never loaded. Expected numbers."
+            )
         if stream.tell() + prod(shape) * dtype.itemsize != member.file_size:
             raise DataError(f"{path}: '{member.filename}' claims {shape} of {dtype}, but has {member.file_size} bytes.")
     with archive.open(member) as stream:

@@ -52,7 +52,8 @@ def identify(path: Path) -> str:
         raise DataError(f"{path}: the content is {_described(head)}. Expected {expected}.")
     if promised and found != promised:
         raise DataError(
-            f"{path}: the name promises {_TITLES[promised]}, but the content is {_TITLES[found]}. Give the file its right name."
+            f"{path}: the name promises {_TITLES[promised]}, but the content is {_TITLES[found]}. Give the file its "
+            "right name."
         )
     return found
 

@@ -30,10 +30,14 @@ def decoding(source: object, what: str) -> Iterator[None]:
     except ToolkitError:
         raise
     except MemoryError as error:
-        raise BudgetError(f"{source}: not enough memory to read this {what}. Free memory or use a smaller image.") from error
+        raise BudgetError(
+            f"{source}: not enough memory to read this {what}. Free memory or use a smaller image."
+        ) from error
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{source}: damaged or unsupported {what} ({reason}). Export or copy the file again.") from error
+        raise DataError(
+            f"{source}: damaged or unsupported {what} ({reason}). Export or copy the file again."
+        ) from error
 
 
 def load_extra(package: str, *, extra: str, purpose: str) -> Any:

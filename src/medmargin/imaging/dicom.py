@@ -63,13 +63,17 @@ def read_file(path: Path, *, frame: int | None = None) -> Volume:
 
 def _read_stack(source: Path, slices: tuple[SliceFacts, ...]) -> Volume:
     stack = stack_slices(source, slices)
-    datasets, planes = [], []
+    datasets: list[Any] = []
+    planes: list[NDArray[Any]] = []
     for index in stack.order:
         facts = slices[index]
         dataset = read_dataset(facts.path)
         plane = pixel_values(facts.path, dataset)
-        if plane.shape[:2] != (facts.rows, facts.columns) or plane.ndim - 2 != (plane.shape[-1] == 3 and plane.ndim == 3):
-            raise DataError(f"{facts.path}: pixels of shape {plane.shape}. Expected one slice of {facts.rows} x {facts.columns}.")
+        size = facts.rows, facts.columns
+        if plane.shape not in (size, (*size, 3)) or plane.ndim != (planes[0] if planes else plane).ndim:
+            raise DataError(
+                f"{facts.path}: pixels of shape {plane.shape}. Expected one slice of {size} like the others."
+            )
         planes.append(plane)
         datasets.append(_without_pixels(dataset))
     pixels = np.stack(planes)  # (K, J, I) or (K, J, I, 3)
@@ -91,7 +95,9 @@ def _read_picture(path: Path, dataset: Any, facts: SliceFacts, frame: int | None
     pixels = pixel_values(path, dataset)
     if facts.frames > 1:
         if frame is None or not 0 <= frame < facts.frames:
-            raise DataError(f"{path}: a film of {facts.frames} frames. Expected one: choose with --volume-index (volume_index=...).")
+            raise DataError(
+                f"{path}: a film of {facts.frames} frames. Expected one: choose with --volume-index (volume_index=...)."
+            )
         pixels = pixels[frame]
     affine, unit = np.eye(4), "px"
     if facts.pixel_spacing is not None:
@@ -105,6 +111,8 @@ def _volume(
 ) -> Volume:  # fmt: skip
     """Put (K, J, I[, 3]) on its grid."""
     voxels = pixels.transpose(2, 1, 0)[None] if pixels.ndim == 3 else pixels.transpose(3, 2, 1, 0)
+    if voxels.dtype.kind == "f":
+        voxels = voxels.astype(np.float32)
     if voxels.dtype == np.int32 and np.abs(voxels).max(initial=0) < 2**15:
         voxels = voxels.astype(np.int16)
     first = datasets[0]

@@ -1,7 +1,7 @@
-"""From slice positions to one affine: every irregularity a stack of DICOM slices can have is named, none is smoothed over.
+"""From slice positions to one affine: every irregularity of a DICOM series is named, none is smoothed over.
 
-DICOM PS3.3 section C.7.6.2.1.1: PixelSpacing is (row step, column step); ImageOrientationPatient holds the direction of a
-row, along which the column index i grows, then that of a column.
+DICOM PS3.3 section C.7.6.2.1.1: PixelSpacing is (row step, column step); ImageOrientationPatient holds the direction
+of a row, along which the column index i grows, then that of a column.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def stack_slices(source: object, slices: Sequence[SliceFacts]) -> Stack:
     positions, orientation, pixel_spacing = _common(source, slices)
     row, column = orientation[:3], orientation[3:]
     if abs(row @ column) > _SAME_DIRECTION or not np.allclose([row @ row, column @ column], 1, atol=_SAME_DIRECTION):
-        raise GeometryError(f"{source}: rows {row} and columns {column} are no perpendicular unit vectors. Export the series again.")
+        raise GeometryError(
+            f"{source}: rows {row} and columns {column} are no perpendicular unit vectors. Export the series again."
+        )
     normal = np.cross(row, column)
     heights = positions @ normal
     order = np.argsort(heights, kind="stable")
@@ -74,15 +76,17 @@ def _common(
     """Check what all slices must share; return positions [N, 3], orientation [6], pixel spacing [2]."""
     first = slices[0]
     if first.orientation is None or first.pixel_spacing is None:
-        raise GeometryError(f"{source}: {first.path.name} says neither its orientation nor its pixel spacing. Export the series again.")
+        raise GeometryError(
+            f"{source}: {first.path.name} says neither its orientation nor its pixel spacing. Export the series again."
+        )
     positions = []
     for facts in slices:
         if facts.position is None or facts.orientation is None or facts.pixel_spacing is None:
             raise GeometryError(f"{source}: {facts.path.name} has no position in space. Expected one for every slice.")
         if np.abs(facts.orientation - first.orientation).max() > _SAME_DIRECTION:
             raise GeometryError(
-                f"{source}: mixed orientations, {facts.path.name} lies another way than {first.path.name} (a localizer inside?). "
-                "Expected parallel slices; move the others away."
+                f"{source}: mixed orientations, {facts.path.name} lies another way than {first.path.name} (a localizer "
+                "inside?). Expected parallel slices; move the others away."
             )
         same_size = (facts.rows, facts.columns) == (first.rows, first.columns)
         if not same_size or not np.allclose(facts.pixel_spacing, first.pixel_spacing, rtol=_EVEN_SHARE):
@@ -102,15 +106,17 @@ def _step(
     if gaps.min() < _SAME_POSITION_MM:
         twice = heights[:-1][gaps < _SAME_POSITION_MM]
         raise GeometryError(
-            f"{source}: {len(twice)} slices share their position with another (at {_listed(twice)} mm along the normal). "
-            "Expected each once; several acquisitions may be mixed: separate them."
+            f"{source}: {len(twice)} slices share their position with another (at {_listed(twice)} mm along the "
+            "normal). Expected each once; several acquisitions may be mixed: separate them."
         )
     if gaps.max() - gaps.min() > _EVEN_SHARE * gaps.min():
         _refuse_uneven(source, gaps, heights)
     step = (positions[-1] - positions[0]) / (len(positions) - 1)
     line = positions[0] + np.arange(len(positions))[:, None] * step
     if np.abs(positions - line).max() > _EVEN_SHARE * gaps.min() + _SAME_POSITION_MM:
-        raise GeometryError(f"{source}: the slices are shifted against each other. Expected positions on a straight line.")
+        raise GeometryError(
+            f"{source}: the slices are shifted against each other. Expected positions on a straight line."
+        )
     tilt = float(np.degrees(np.arccos(min(1.0, abs(step @ normal) / np.linalg.norm(step)))))
     if np.radians(tilt) <= _SAME_DIRECTION:
         return step, []
@@ -127,12 +133,12 @@ def _refuse_uneven(source: object, gaps: NDArray[np.float64], heights: NDArray[n
             for inside in range(1, ratio)
         ]
         raise GeometryError(
-            f"{source}: {len(missing)} slices are missing inside (at {_listed(missing)} mm along the normal, slice distance "
-            f"{smallest:.3f} mm). Expected a complete series; copy it again."
+            f"{source}: {len(missing)} slices are missing inside (at {_listed(missing)} mm along the normal, slice "
+            f"distance {smallest:.3f} mm). Expected a complete series; copy it again."
         )
     raise GeometryError(
-        f"{source}: the slice distance varies from {smallest:.3f} to {gaps.max():.3f} mm. Expected even or overlap-free slices; "
-        "resample the series to one distance, or separate mixed acquisitions."
+        f"{source}: the slice distance varies from {smallest:.3f} to {gaps.max():.3f} mm. Expected even or "
+        "overlap-free slices; resample the series to one distance, or separate mixed acquisitions."
     )
 
 
@@ -140,7 +146,9 @@ def _count_warnings(source: object, slices: Sequence[SliceFacts]) -> list[str]:
     """Notice slices missing at an end, which positions cannot show."""
     expected = max((facts.expected or 0 for facts in slices), default=0)
     if expected > len(slices):
-        return [f"{source}: the headers announce {expected} slices, {len(slices)} are here; the first or last may be missing"]
+        return [
+            f"{source}: the headers announce {expected} slices, {len(slices)} are here; some may be missing at an end"
+        ]
     numbers = [facts.instance for facts in slices if facts.instance is not None]
     if len(numbers) == len(slices) and min(numbers) > 1 and len(slices) > 1:
         return [f"{source}: instance numbers begin at {min(numbers)}; slices may be missing at an end"]

@@ -17,6 +17,10 @@ from medmargin.imaging.volume import LPS_TO_RAS, Volume
 from medmargin.storage import atomic_path
 
 _SERIES_NUMBER = 900
+_REQUIRED_BUT_MAY_BE_EMPTY = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
+    "AccessionNumber", "StudyID", "StudyDate", "StudyTime",
+)  # fmt: skip
 
 
 def write_dicom_seg(
@@ -47,13 +51,16 @@ def write_dicom_seg(
     values = sorted(names)
     unnamed = sorted(set(np.unique(labels).tolist()) - {0, *values})
     if unnamed or not values or values[0] < 1:
-        raise DataError(f"{target}: labels {unnamed} have no name among {dict(names)}. Expected a name for every value from 1 on.")
+        raise DataError(
+            f"{target}: labels {unnamed} have no name among {dict(names)}. Expected a name for every value from 1 on."
+        )
     segments = np.searchsorted([0, *values], labels).astype(np.min_scalar_type(len(values)))
     segmentation = highdicom.seg.Segmentation(
-        source_images=like.header,
+        source_images=_sources(like),
         pixel_array=_frames(segments, like),
         segmentation_type=encoding,
         segment_descriptions=[_segment(index, value, names[value]) for index, value in enumerate(values, start=1)],
+        omit_empty_frames=bool(segments.any()),
         series_number=_SERIES_NUMBER,
         **_origin("medmargin segmentation"),
     )
@@ -93,11 +100,10 @@ def write_parametric_map(
         intercept=0.0,
     )
     parametric = highdicom.pm.ParametricMap(
-        source_images=like.header,
+        source_images=_sources(like),
         pixel_array=_frames(values.astype(np.float32), like),
         real_world_value_mappings=[mapping],
-        window_center=(low + high) / 2,
-        window_width=max(high - low, 1e-6),
+        voi_lut_transformations=[highdicom.VOILUTTransformation((low + high) / 2, max(high - low, 1e-6))],
         contains_recognizable_visual_features=False,
         series_number=_SERIES_NUMBER + 1,
         **_origin(description),
@@ -109,10 +115,26 @@ def write_parametric_map(
 
 def _checked(target: Path, values: NDArray[Any], like: Volume) -> Path:
     if like.format != "dicom":
-        raise DataError(f"{target}: the image ({like.source}) was not read from DICOM. Write .nii.gz, or segment the DICOM series.")
+        raise DataError(
+            f"{target}: the image ({like.source}) was not read from DICOM. Write .nii.gz, or segment the DICOM series."
+        )
     if values.shape != like.grid.shape:
-        raise GeometryError(f"{target}: the array has the shape {values.shape}, its image {like.grid.shape}. Expected the same grid.")
+        raise GeometryError(
+            f"{target}: the array has the shape {values.shape}, its image {like.grid.shape}. Expected the same grid."
+        )
     return target
+
+
+def _sources(like: Volume) -> list[Any]:
+    """Complete the source's data sets with the attributes every DICOM object must have, if only empty (type 2)."""
+    sources = []
+    for dataset in like.header:
+        completed = dataset.copy()
+        for keyword in _REQUIRED_BUT_MAY_BE_EMPTY:
+            if keyword not in completed:
+                setattr(completed, keyword, "")
+        sources.append(completed)
+    return sources
 
 
 def _frames(values: NDArray[Any], like: Volume) -> Any:
@@ -124,9 +146,7 @@ def _frames(values: NDArray[Any], like: Volume) -> Any:
     from highdicom import Volume as DicomVolume
 
     affine = (LPS_TO_RAS @ like.affine)[:, [2, 1, 0, 3]]
-    return DicomVolume(
-        frames, affine, coordinate_system="PATIENT", frame_of_reference_uid=source.FrameOfReferenceUID
-    )
+    return DicomVolume(frames, affine, coordinate_system="PATIENT", frame_of_reference_uid=source.FrameOfReferenceUID)
 
 
 def _origin(description: str) -> dict[str, Any]:

@@ -70,14 +70,15 @@ def _require_codec(path: Path, dataset: Any) -> None:
 
     with decoding(path, "DICOM header"):
         syntax = dataset.file_meta.TransferSyntaxUID
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError as error:
-        raise DataError(
-            f"{path}: the transfer syntax '{syntax.name}' is private or unknown. Expected a standard one; export the series again."
-        ) from error
+        try:
+            decoder = get_decoder(syntax)
+        except NotImplementedError as error:
+            raise DataError(
+                f"{path}: the transfer syntax '{syntax.name}' is private or unknown. Expected a standard one; export "
+                "the series again."
+            ) from error
     if not decoder.is_available:
         raise DataError(
-            f"{path}: no codec for '{syntax.name}' is installed. Install the extra 'medmargin[dicom]', or for JPEG Lossless "
-            "'python-gdcm', or export the series uncompressed."
+            f"{path}: no codec for '{syntax.name}' is installed. Install the extra 'medmargin[dicom]', or for JPEG "
+            "Lossless 'python-gdcm', or export the series uncompressed."
         )

@@ -16,9 +16,9 @@ from medmargin.imaging.content import first_bytes
 from medmargin.imaging.decoding import decoding, load_extra
 
 _TAGS = [
-    "SOPClassUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality", "Rows", "Columns", "NumberOfFrames",
-    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "InstanceNumber",
-    "ImagesInAcquisition", "NumberOfSlices",
+    "SOPClassUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality",
+    "Rows", "Columns", "NumberOfFrames", "InstanceNumber", "ImagesInAcquisition", "NumberOfSlices",
+    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
 ]  # fmt: skip
 _DERIVED = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.30"}  # SEG, PM
 
@@ -106,10 +106,14 @@ def choose_series(folder: Path, name: str | None) -> SeriesInfo:
     if len(chosen) == 1:
         return chosen[0]
     if not present:
-        raise DataError(f"{folder}: holds no DICOM images. Expected an image file, or a folder with the slices of a series.")
+        raise DataError(
+            f"{folder}: holds no DICOM images. Expected an image file, or a folder with the slices of a series."
+        )
     listing = "; ".join(str(info) for info in chosen or present)
     problem = f"no series '{name}'" if not chosen else f"{len(chosen)} series" + (f" called '{name}'" if name else "")
-    raise DataError(f"{folder}: {problem}. Choose one with --series (series=...) by UID, number, description or folder: {listing}")
+    raise DataError(
+        f"{folder}: {problem}. Choose one with --series (series=...) by UID, number, description or folder: {listing}"
+    )
 
 
 def slice_facts(path: Path, header: Any) -> SliceFacts:

@@ -30,6 +30,7 @@ def refuse_bomb(source: object, *, packed: int, expanded: int, largest: int = LA
         )
     if expanded > HARMLESS_BYTES and expanded > LARGEST_RATIO * packed:
         raise DataError(
-            f"{source}: {packed} bytes would expand to {expanded / MIB:.0f} MiB ({expanded / max(packed, 1):.0f} times), "
-            "as a decompression bomb does. If you trust the file, unpack it yourself and give the unpacked one."
+            f"{source}: {packed} bytes would expand to {expanded / MIB:.0f} MiB ({expanded / max(packed, 1):.0f} "
+            "times), as a decompression bomb does. If you trust the file, unpack it yourself and give the unpacked "
+            "one."
         )

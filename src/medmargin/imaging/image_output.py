@@ -42,8 +42,8 @@ def write_image(path: Path | str, volume: Volume, *, is_label: bool = False) -> 
         _write_png(target, volume)
     else:
         raise ConfigError(
-            f"{target}: cannot hold {volume.channels} channels in {volume.dims}-D. Expected .nii.gz, .npz, .nrrd or .mha "
-            "(one channel), or .png (pictures of one or three channels)."
+            f"{target}: cannot hold {volume.channels} channels in {volume.dims}-D. Expected .nii.gz, .npz, .nrrd or "
+            ".mha (one channel), or .png (pictures of one or three channels)."
         )
 
 
@@ -65,7 +65,7 @@ def _unsigned(target: Path, voxels: NDArray[Any]) -> NDArray[Any]:
     whole = np.rint(voxels)
     if not (whole == voxels).all() or whole.min() < 0 or whole.max() > np.iinfo(np.uint16).max:
         raise DataError(
-            f"{target}: values from {voxels.min():g} to {voxels.max():g} do not fit into a PNG unchanged. Expected whole "
-            "numbers from 0 to 65535; choose a format that holds real numbers."
+            f"{target}: values from {voxels.min():g} to {voxels.max():g} do not fit into a PNG unchanged. Expected "
+            "whole numbers from 0 to 65535; choose a format that holds real numbers."
         )
     return whole.astype(np.min_scalar_type(int(whole.max())))

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import nibabel
 import numpy as np
+from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
@@ -54,7 +55,7 @@ def read(path: Path, *, volume_index: int | None = None, channels: int | None = 
     grid = checked_grid(values.shape[1:], affine, source=path)
     zooms = np.abs(header.get_zooms()[:3])
     if not np.allclose(zooms, grid.spacing[: len(zooms)], rtol=1e-2):
-        warnings.append(f"{path}: the header's voxel size {zooms.tolist()} contradicts the affine; used {grid.spacing} mm")
+        warnings.append(f"{path}: the header's voxel size {zooms} contradicts the affine; used {grid.spacing} mm")
     dims = 2 if len(header.get_data_shape()) == 2 else 3
     return Volume(values, grid, dims, path, "nifti", header, tuple(warnings))
 
@@ -78,8 +79,8 @@ def _parse(path: Path, stream: BinaryIO | gzip.GzipFile, *, packed: bool) -> tup
     most = size * DEFLATE_RATIO if packed else size
     if total > most:
         raise DataError(
-            f"{path}: the header claims {shape} voxels of {dtype} ({total / MIB:.1f} MiB), more than the file of {size} bytes "
-            "can hold. It is truncated or its header is damaged; copy or export it again."
+            f"{path}: the header claims {shape} voxels of {dtype} ({total / MIB:.1f} MiB), more than the file of "
+            f"{size} bytes can hold. It is truncated or its header is damaged; copy or export it again."
         )
     refuse_bomb(path, packed=size, expanded=total)
     while len(buffer) < total and (block := _read(path, stream, min(total - len(buffer), 4 * MIB))):
@@ -87,8 +88,8 @@ def _parse(path: Path, stream: BinaryIO | gzip.GzipFile, *, packed: bool) -> tup
     surplus = len(buffer) > total or _read(path, stream, 1)  # reaching the end also verifies the gzip checksum
     if len(buffer) < total or surplus:
         raise DataError(
-            f"{path}: {'data follow' if surplus else 'the file ends before'} the {prod(shape)} voxels its header announces. "
-            "It is truncated or damaged; copy or export it again."
+            f"{path}: {'data follow' if surplus else 'the file ends before'} the {prod(shape)} voxels its header "
+            "announces. It is truncated or damaged; copy or export it again."
         )
     values = np.frombuffer(buffer, dtype, prod(shape), offset).reshape(shape, order="F")
     return header, _scaled(values, slope, intercept)
@@ -114,11 +115,15 @@ def _header(path: Path, head: bytes) -> Any:
 
 def _check_layout(path: Path, shape: Sequence[int], dtype: np.dtype, offset: int) -> None:
     if not 2 <= len(shape) <= 7 or min(shape) < 1:
-        raise DataError(f"{path}: the header announces the shape {tuple(shape)}. Expected 2 to 7 axes of at least one voxel.")
+        raise DataError(
+            f"{path}: the header announces the shape {tuple(shape)}. Expected 2 to 7 axes of at least one voxel."
+        )
     if dtype.kind not in "iuf" and dtype.names is None:
         raise DataError(f"{path}: voxels of type {dtype} are not supported. Expected whole or real numbers, or RGB.")
     if offset < 0:
-        raise DataError(f"{path}: the voxels would start at byte {offset}. The header is damaged; export the image again.")
+        raise DataError(
+            f"{path}: the voxels would start at byte {offset}. The header is damaged; export the image again."
+        )
 
 
 def _scaled(values: NDArray[Any], slope: float | None, intercept: float | None) -> NDArray[Any]:
@@ -135,8 +140,10 @@ def _scaled(values: NDArray[Any], slope: float | None, intercept: float | None) 
 
 def _affine(path: Path, header: Any) -> tuple[NDArray[np.float64], list[str]]:
     """Choose the affine [4, 4] in mm, with what had to be decided for the user."""
-    warnings = []
+    warnings: list[str] = []
     sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
+    if sform_code <= 0:
+        _check_voxel_size(path, header)
     if sform_code > 0:
         affine = header.get_sform()
         if qform_code > 0:
@@ -146,7 +153,7 @@ def _affine(path: Path, header: Any) -> tuple[NDArray[np.float64], list[str]]:
             affine = header.get_qform()
     else:
         affine = header.get_base_affine()
-        warnings.append(f"{path}: sform and qform are both unset; spacing taken from the voxel sizes, orientation unknown")
+        warnings.append(f"{path}: sform and qform are both unset; spacing is that of the header, orientation unknown")
     if len(header.get_data_shape()) == 2 and not affine[:3, 2].any():
         affine[2, 2] = 1.0
     with decoding(path, "spatial unit in the header"):
@@ -157,19 +164,28 @@ def _affine(path: Path, header: Any) -> tuple[NDArray[np.float64], list[str]]:
     return affine, warnings
 
 
+def _check_voxel_size(path: Path, header: Any) -> None:
+    sizes = header["pixdim"][1 : 1 + min(len(header.get_data_shape()), 3)]
+    if not (np.isfinite(sizes).all() and (sizes > 0).all()):
+        raise GeometryError(
+            f"{path}: the header gives the spacing {sizes.tolist()}, and no sform instead. Expected positive numbers; "
+            "export the image again."
+        )
+
+
 def _compare_forms(path: Path, header: Any, sform: NDArray[np.float64]) -> list[str]:
     """Measure in voxels how far sform and qform, both claimed valid, put the corners apart."""
     try:
         qform = header.get_qform()
         inverse = np.linalg.inv(sform)
-    except (ValueError, np.linalg.LinAlgError):  # a singular sform is refused with the grid
+    except (HeaderDataError, ValueError, np.linalg.LinAlgError):  # a singular sform is refused with the grid
         return [f"{path}: the qform is not readable; used the sform"]
     shape = [*header.get_data_shape()[:3], 1][:3]
     corners = np.array(np.meshgrid(*[(0, size - 1) for size in shape], [1], indexing="ij")).reshape(4, -1)
     apart = float(np.abs(inverse @ qform @ corners - corners).max())
     if not apart <= 1.0:
         raise GeometryError(
-            f"{path}: sform and qform, both marked valid, place the image {apart:.1f} voxels apart. Expected one placement; "
-            "export the image again or set one of the two codes to 0."
+            f"{path}: sform and qform, both marked valid, place the image {apart:.1f} voxels apart. Expected one "
+            "placement; export the image again or set one of the two codes to 0."
         )
     return [f"{path}: sform and qform differ by {apart:.2g} voxels; used the sform"] if apart > 1e-3 else []

@@ -21,18 +21,26 @@ _GEOMETRY_FIELDS = (
 
 
 def write(
-    path: Path, values: NDArray[Any], like: Volume, *, description: str = "", intent: str = "none", slope: float | None = None
+    path: Path,
+    values: NDArray[Any],
+    like: Volume,
+    *,
+    description: str = "",
+    intent: str = "none",
+    slope: float | None = None,
 ) -> None:
-    """Write [I, J, K] voxels as .nii or .nii.gz.
+    """Write [I, J, K] voxels, or [I, J, K, C], as .nii or .nii.gz.
 
     Args:
-        values: any NIfTI dtype, written as they are.
+        values: any NIfTI dtype, written as they are; a picture is written with two axes.
         like: the image whose placement is taken over: the header fields bit by bit where it came from NIfTI, else
             qform = sform with codes 1.
         description: goes into the header's `descrip` (79 bytes).
         intent: NIfTI intent, "label" for label maps.
         slope: factor readers apply to the stored values, or None.
     """
+    if like.dims == 2 and values.ndim == 3:
+        values = values[..., 0]
     two = isinstance(like.header, nibabel.Nifti2Header) or max(values.shape) >= 2**15
     image = (nibabel.Nifti2Image if two else nibabel.Nifti1Image)(values, None)
     header = image.header

@@ -40,7 +40,9 @@ def read(path: Path, *, page: int | None = None, as_label: bool = False) -> Volu
     """
     head = first_bytes(path, 26)
     if head.startswith(_JPEG_MARK) and as_label:
-        raise DataError(f"{path}: a JPEG cannot be a label, its lossy compression changes the values. Expected PNG or TIFF.")
+        raise DataError(
+            f"{path}: a JPEG cannot be a label, its lossy compression changes the values. Expected PNG or TIFF."
+        )
     if head.startswith((_PNG_MARK, _JPEG_MARK)):
         pixels, warnings = _read_with_pillow(path, head, as_label=as_label)
     else:

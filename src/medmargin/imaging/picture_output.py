@@ -26,7 +26,9 @@ def write(path: Path, values: NDArray[Any], *, description: str = "", slope: flo
         DataError: values that need more than 16 bits.
     """
     if values.dtype not in (np.uint8, np.uint16):
-        raise DataError(f"{path}: values up to {values.max()} do not fit into a PNG. Expected at most 65535; use .nii.gz.")
+        raise DataError(
+            f"{path}: values up to {values.max()} do not fit into a PNG. Expected at most 65535; use .nii.gz."
+        )
     text = PngImagePlugin.PngInfo()
     if description:
         text.add_itxt("Description", description)

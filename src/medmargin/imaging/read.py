@@ -68,10 +68,14 @@ def read_channels(
         volume = _read(files[0], series=series, volume_index=volume_index, channels=len(names) if names else None)
         stacked = _gray(volume) if to_gray else volume
     else:
-        stacked = _stacked([_channel(file, index, names, series, volume_index, to_gray) for index, file in enumerate(files)])
+        labels = names if names and len(names) == len(files) else range(len(files))
+        options = {"series": series, "volume_index": volume_index, "to_gray": to_gray}
+        stacked = _stacked([_channel(file, str(label), **options) for file, label in zip(files, labels, strict=True)])
     if names is not None and stacked.channels != len(names):
         hint = " Use --to-gray (to_gray=True) for colour pictures of a grey structure." if stacked.channels == 3 else ""
-        raise DataError(f"{files[0]}: found {stacked.channels} channels, expected {len(names)}: {', '.join(names)}.{hint}")
+        raise DataError(
+            f"{files[0]}: found {stacked.channels} channels, expected {len(names)}: {', '.join(names)}.{hint}"
+        )
     return stacked
 
 
@@ -95,7 +99,9 @@ def read_label(path: Path | str) -> Volume:
     else:
         volume = _read(file, series=None, volume_index=None, channels=None)
     if volume.channels != 1:
-        raise DataError(f"{file}: a label map with {volume.channels} channels (colours?). Expected one channel of whole numbers.")
+        raise DataError(
+            f"{file}: a label map with {volume.channels} channels (colours?). Expected one channel of whole numbers."
+        )
     voxels, warnings = _whole(file, volume.voxels)
     return replace(volume, voxels=voxels, warnings=(*volume.warnings, *warnings))
 
@@ -115,15 +121,16 @@ def _read(path: Path, *, series: str | None, volume_index: int | None, channels:
     return picture.read(path, page=volume_index)
 
 
-def _channel(
-    path: Path, index: int, names: Sequence[str] | None, series: str | None, volume_index: int | None, to_gray: bool
-) -> Volume:
-    name = names[index] if names and index < len(names) else str(index)
+def _channel(path: Path, name: str, **options: Any) -> Volume:
     if not path.exists():
-        raise DataError(f"{path}: channel '{name}' is missing. Expected one file per channel; add it or exclude the case.")
-    volume = read_image(path, series=series, volume_index=volume_index, to_gray=to_gray)
+        raise DataError(
+            f"{path}: channel '{name}' is missing. Expected one file per channel; add it or exclude the case."
+        )
+    volume = read_image(path, **options)
     if volume.channels != 1:
-        raise DataError(f"{path}: channel '{name}' holds {volume.channels} channels. Expected one; see --to-gray (to_gray=True).")
+        raise DataError(
+            f"{path}: channel '{name}' holds {volume.channels} channels. Expected one; see --to-gray (to_gray=True)."
+        )
     return volume
 
 
@@ -132,8 +139,8 @@ def _stacked(volumes: Sequence[Volume]) -> Volume:
     for volume in volumes[1:]:
         if difference := first.grid.difference(volume.grid):
             raise GeometryError(
-                f"{volume.source}: its grid differs from that of {first.source}: {difference}. Expected all channels on one "
-                "grid; resample with 'data fix' or exclude the case."
+                f"{volume.source}: its grid differs from that of {first.source}: {difference}. Expected all channels "
+                "on one grid; resample with 'data fix' or exclude the case."
             )
     voxels = np.concatenate([volume.voxels for volume in volumes])
     warnings = tuple(warning for volume in volumes for warning in volume.warnings)
@@ -165,4 +172,5 @@ def _whole(path: Path, voxels: NDArray[Any]) -> tuple[NDArray[Any], list[str]]:
     if np.abs(rounded).max(initial=0) >= 2**31:
         raise DataError(f"{path}: label values up to {np.abs(rounded).max():g}. Expected small whole numbers.")
     off = int(np.count_nonzero(apart))
-    return rounded.astype(np.int32), [f"{path}: {off} label values are a rounding error away from whole; rounded"] if off else []
+    warnings = [f"{path}: {off} label values are a rounding error away from whole; rounded"] if off else []
+    return rounded.astype(np.int32), warnings

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from medmargin.imaging.volume import Grid
 
@@ -22,6 +21,8 @@ def resample(values: NDArray[Any], *, source: Grid, target: Grid, order: int, fi
     Returns:
         [I', J', K'] on the grid `target`, in the dtype of `values` (rounded where that is whole numbers).
     """
+    from scipy import ndimage  # slow to import, and only sheared or mismatched grids need it
+
     # Rounded, so that aligned axes are exact and the rim does not fall outside by floating-point noise.
     matrix = np.round(np.linalg.solve(source.affine, target.affine), 9)
     is_rounded = order > 0 and values.dtype.kind != "f"

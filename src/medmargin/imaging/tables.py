@@ -37,7 +37,8 @@ def colour(value: int) -> tuple[int, int, int]:
 def _snap_row(value: int, name: str, *, visible: bool = True) -> str:
     red, green, blue = colour(value)
     quoted = " ".join(name.replace('"', "'").split())
-    return f'{value:5d} {red:5d} {green:4d} {blue:4d} {int(visible):8d} {int(visible):2d} {int(visible):2d}    "{quoted}"'
+    shown = int(visible)
+    return f'{value:5d} {red:5d} {green:4d} {blue:4d} {shown:8d} {shown:2d} {shown:2d}    "{quoted}"'
 
 
 def _slicer_row(value: int, name: str, alpha: int) -> str:

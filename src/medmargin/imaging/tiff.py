@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from medmargin.imaging.decoding import decoding
 from medmargin.imaging.expansion import refuse_bomb
 from medmargin.imaging.picture import paletted, swapped
 
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it logs every oddity that it then raises or survives
 _TIFFFILE_PACKINGS = {1, 8, 32946}  # none, deflate
 _LOSSY_PACKINGS = {6, 7, 33003, 33005, 34712, 34933, 50001}  # JPEG, JPEG 2000, WebP
 _WHITE_IS_ZERO, _PALETTE, _SEPARATE_PLANES = 0, 3, 2
@@ -29,14 +31,18 @@ def read_page(path: Path, *, page: int | None, as_label: bool) -> tuple[NDArray[
     with decoding(path, "TIFF"), tifffile.TiffFile(path) as file:
         count = len(file.pages)
         if page is None and count > 1:
-            raise DataError(f"{path}: holds {count} pages. Expected one: choose with --volume-index (volume_index=...).")
+            raise DataError(
+                f"{path}: holds {count} pages. Expected one: choose with --volume-index (volume_index=...)."
+            )
         index = page or 0
         if not 0 <= index < count:
             raise DataError(f"{path}: has no page {index}. Expected an index from 0 to {count - 1}.")
         facts: Any = file.pages[index]
         packing, tone = int(facts.compression), int(facts.photometric)
         if as_label and packing in _LOSSY_PACKINGS:
-            raise DataError(f"{path}: a lossy TIFF cannot be a label. Expected one without compression, or with deflate or LZW.")
+            raise DataError(
+                f"{path}: a lossy TIFF cannot be a label. Expected one without compression, or with deflate or LZW."
+            )
         refuse_bomb(path, packed=path.stat().st_size, expanded=int(facts.nbytes))
         pixels = facts.asarray() if packing in _TIFFFILE_PACKINGS else None
         planes_first = int(facts.planarconfig or 1) == _SEPARATE_PLANES
@@ -49,10 +55,13 @@ def read_page(path: Path, *, page: int | None, as_label: bool) -> tuple[NDArray[
     elif planes_first and pixels.ndim == 3:
         pixels = np.moveaxis(pixels, 0, -1)
     if pixels.ndim not in (2, 3) or pixels.dtype.kind not in "uifb":
-        raise DataError(f"{path}: a page of shape {pixels.shape} and type {pixels.dtype} is not supported. Expected grey or RGB.")
+        raise DataError(
+            f"{path}: a page of shape {pixels.shape} and type {pixels.dtype} is not supported. Expected grey or RGB."
+        )
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8)
-    return pixels, [f"{path}: stored with 0 as white; the numbers were read as they are"] if tone == _WHITE_IS_ZERO else []
+    warnings = [f"{path}: stored with 0 as white; the numbers were read as they are"] if tone == _WHITE_IS_ZERO else []
+    return pixels, warnings
 
 
 def _unpacked_by_opencv(path: Path, index: int) -> NDArray[Any]:

@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from medmargin.errors import GeometryError
 
-
 LARGEST_SPACING_MM = 50.0
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # its own inverse; DICOM and ITK speak LPS
 
@@ -140,8 +139,11 @@ def orientation_transform(grid: Grid, codes: str) -> NDArray[np.float64]:
     if len(codes) != 3 or {frozenset(pair) for pair in ("LR", "AP", "SI")} != {
         frozenset(pair) for pair in ("LR", "AP", "SI") for letter in codes if letter in pair
     }:
-        raise GeometryError(f"orientation '{codes}' is not three letters out of L/R, A/P and S/I, one of each, as in 'RAS'")
-    return orientations.ornt_transform(orientations.io_orientation(grid.affine), orientations.axcodes2ornt(tuple(codes)))
+        raise GeometryError(
+            f"orientation '{codes}' is not three letters out of L/R, A/P and S/I, one of each, as in 'RAS'"
+        )
+    present = orientations.io_orientation(grid.affine)
+    return orientations.ornt_transform(present, orientations.axcodes2ornt(tuple(codes)))
 
 
 def apply_orientation(voxels: NDArray[Any], transform: NDArray[np.float64]) -> NDArray[Any]:

@@ -16,6 +16,7 @@ from nibabel import orientations
 from numpy.typing import ArrayLike, NDArray
 
 from medmargin.errors import GeometryError
+from medmargin.imaging.resampling import resample
 from medmargin.imaging.volume import Grid, Volume, apply_orientation, orientation_transform
 
 LARGEST_SHEAR = 1e-3  # cosine between two axes; below it a grid counts as orthogonal
@@ -44,7 +45,7 @@ class Working:
     def restore_labels(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Bring a label map [I', J', K'] back to the file's grid [I, J, K] (exact; nearest where it was sheared)."""
         turned = self._turned_back(labels)
-        return turned if self._is_exact else _resampled(turned, self.original, self.orthogonal, order=0, fill=0)
+        return turned if self._is_exact else resample(turned, source=self.orthogonal, target=self.original, order=0)
 
     def restore_map(self, values: NDArray[Any], *, fill: float = 0) -> NDArray[Any]:
         """Bring a map [I', J', K'] back to the file's grid [I, J, K] (exact; linear where it was sheared).
@@ -54,11 +55,13 @@ class Working:
             fill: value of voxels outside the working grid.
         """
         turned = self._turned_back(values)
-        return turned if self._is_exact else _resampled(turned, self.original, self.orthogonal, order=1, fill=fill)
+        if self._is_exact:
+            return turned
+        return resample(turned, source=self.orthogonal, target=self.original, order=1, fill=fill)
 
     def point_to_working(self, position: ArrayLike) -> NDArray[np.float64]:
         """Bring voxel coordinates [..., 3] (or [..., 2] of a picture) from the file's grid to the working grid."""
-        return _transformed(np.linalg.inv(self.to_original), position)
+        return _transformed(np.linalg.inv(self.to_original).astype(np.float64), position)
 
     def point_from_working(self, position: ArrayLike) -> NDArray[np.float64]:
         """Bring voxel coordinates [..., 3] (or [..., 2] of a picture) from the working grid to the file's grid."""
@@ -107,7 +110,8 @@ def to_working(volume: Volume, *, nearest: bool = False) -> Working:
         order, voxels = (0 if nearest else 1), volume.voxels
         fills = [0 if nearest else channel.min() for channel in voxels]
         straight = [
-            _resampled(channel, orthogonal, original, order=order, fill=fill) for channel, fill in zip(voxels, fills, strict=True)
+            resample(channel, source=original, target=orthogonal, order=order, fill=fill)
+            for channel, fill in zip(voxels, fills, strict=True)
         ]
         warning = (
             f"{volume.source or 'array'}: the grid is sheared (cosine {original.shear:.3f} between two axes); "
@@ -142,22 +146,9 @@ def orthogonalised(grid: Grid) -> Grid:
     return Grid((int(i), int(j), int(k)), affine, grid.unit)
 
 
-def _resampled(values: NDArray[Any], target: Grid, source: Grid, *, order: int, fill: float) -> NDArray[Any]:
-    """Sample `values` [I, J, K] given on `source` at the voxel centres of `target`, in the dtype of `values`."""
-    from scipy import ndimage
-
-    matrix = np.round(_voxel_map(target, source), 9)  # aligned axes are exact, so the rim does not fall outside
-    smooth = order > 0 and values.dtype.kind != "f"
-    sampled = ndimage.affine_transform(
-        values.astype(np.float32) if smooth else values,
-        matrix[:3, :3], matrix[:3, 3], target.shape, order=order, mode="constant", cval=float(fill), prefilter=False,
-    )  # fmt: skip
-    return np.rint(sampled).astype(values.dtype) if smooth else sampled
-
-
 def _voxel_map(source: Grid, target: Grid) -> NDArray[np.float64]:
     """[4, 4] matrix from voxels of `source` to voxels of `target`; exactly the identity for one grid."""
-    return np.eye(4) if source is target else np.linalg.solve(target.affine, source.affine)
+    return np.eye(4) if source is target else np.linalg.solve(target.affine, source.affine).astype(np.float64)
 
 
 def _inverse(turn: NDArray[np.float64]) -> NDArray[np.float64]:

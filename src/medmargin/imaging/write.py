@@ -100,7 +100,9 @@ def _target(path: Path | str, values: NDArray[Any], like: Volume) -> tuple[Path,
     if kind == "picture" and like.dims != 2:
         raise ConfigError(f"{target}: a volume does not fit into a PNG. Expected .nii.gz, .nrrd, .mha or .npz.")
     if values.shape != like.grid.shape:
-        raise GeometryError(f"{target}: the array has the shape {values.shape}, its image {like.grid.shape}. Expected the same grid.")
+        raise GeometryError(
+            f"{target}: the array has the shape {values.shape}, its image {like.grid.shape}. Expected the same grid."
+        )
     return target, kind
 
 
@@ -108,9 +110,13 @@ def _steps(target: Path, values: NDArray[Any], *, compact: bool) -> tuple[NDArra
     """Express values >= 0 in whole steps: 1/250 where compact, else the finest that fits into 16 bits."""
     highest = float(values.max(initial=0))
     if values.min(initial=0) < 0:
-        raise DataError(f"{target}: the map holds negative values, which this format cannot store. Use .nii.gz with compact off.")
+        raise DataError(
+            f"{target}: the map holds negative values, which this format cannot store. Use .nii.gz with compact off."
+        )
     step = COMPACT_STEP if compact else max(highest, 1.0) / 65535
     if highest / step > 65535:
-        raise DataError(f"{target}: values up to {highest:g} are too large for compact steps of 1/250. Write with compact off.")
+        raise DataError(
+            f"{target}: values up to {highest:g} are too large for compact steps of 1/250. Write with compact off."
+        )
     steps = np.rint(values / step)
     return steps.astype(np.uint8 if steps.max(initial=0) <= 255 else np.uint16), step

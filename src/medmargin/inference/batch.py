@@ -19,7 +19,6 @@ from medmargin.prompts.types import Prompt
 from medmargin.storage import write_json
 
 _SUFFIX = re.compile(r"\.(nii|nii\.gz|nrrd|mha|mhd|dcm|ima|png|tif|tiff|jpg|jpeg|npz)$", re.IGNORECASE)
-_CHANNEL = re.compile(r"_\d{4}$")
 FAILURES = "failed.json"
 
 
@@ -71,8 +70,8 @@ class BatchResult:
 
 
 def case_name(path: Path | str) -> str:
-    """Name a case after its file or folder, without image suffixes and nnU-Net's channel number (`_0000`)."""
-    return _CHANNEL.sub("", _SUFFIX.sub("", Path(path).name))
+    """Name a case after its file or folder, without the image suffix and nnU-Net's number of the first channel."""
+    return _SUFFIX.sub("", Path(path).name).removesuffix("_0000")
 
 
 def predict_cases(

@@ -55,9 +55,7 @@ class Framing:
                 f"than smallest_fraction {self.smallest_fraction}. Lower one of them."
             )
 
-    def groups(
-        self, rectangles: Sequence[Rectangle | None], *, height: int, width: int, size: int
-    ) -> list[FrameGroup]:
+    def groups(self, rectangles: Sequence[Rectangle | None], *, height: int, width: int, size: int) -> list[FrameGroup]:
         """Put objects into frames.
 
         Args:

@@ -144,5 +144,6 @@ def _refuse_flat_box_across_slices(structure: str, box: Box, placed: PlacedBox, 
 
 def _around(box: Rectangle, points: NDArray[np.float32]) -> Rectangle:
     """Widen a box until it holds points [P, 2]."""
-    x, y = points[:, 0].tolist(), points[:, 1].tolist()
-    return min(box[0], *x), min(box[1], *y), max(box[2], *x), max(box[3], *y)
+    corners = np.concatenate([np.reshape(box, (2, 2)), points])
+    (x_min, y_min), (x_max, y_max) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+    return x_min, y_min, x_max, y_max

@@ -1,10 +1,38 @@
-"""Learning with Lightning: streams of batches, learners, and the one place that runs them (`training.fit`)."""
-
-from __future__ import annotations
-
-from importlib.util import find_spec
+"""Learning with Lightning: streams of batches, learners, and the one place that runs them (`fit`)."""
 
 from medmargin.errors import MissingExtraError
 
-if find_spec("lightning") is None:
-    raise MissingExtraError("lightning", "train", "training")
+try:
+    from medmargin.learning.batches import FixedItems, Stream
+    from medmargin.learning.budget import Budget
+    from medmargin.learning.case_cache import CachedCases, cache_cases
+    from medmargin.learning.distillation import DistillationLearner, DistillationPictures
+    from medmargin.learning.learner import Learner, Optimisation
+    from medmargin.learning.prompted import PromptedLearner
+    from medmargin.learning.prompted_stream import PromptedSlices, Prompting
+    from medmargin.learning.sources import GeneratedPictures, Mixture, Source
+    from medmargin.learning.training import TrainingOutcome, fit
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "lightning":
+        raise
+    raise MissingExtraError("lightning", "train", "training") from error
+
+__all__ = [
+    "Budget",
+    "CachedCases",
+    "DistillationLearner",
+    "DistillationPictures",
+    "FixedItems",
+    "GeneratedPictures",
+    "Learner",
+    "Mixture",
+    "Optimisation",
+    "PromptedLearner",
+    "PromptedSlices",
+    "Prompting",
+    "Source",
+    "Stream",
+    "TrainingOutcome",
+    "cache_cases",
+    "fit",
+]

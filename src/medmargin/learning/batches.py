@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import cv2
 import torch
@@ -108,7 +108,7 @@ class StepSeed(Callback):
 def training_loader(stream: Stream, batches: StepBatches, *, workers: int = 0, pin_memory: bool = False) -> DataLoader:
     """Load the batches of a stream, with `workers` processes beside this one."""
     return DataLoader(
-        stream,  # type: ignore[arg-type] - keys are pairs, which torch's annotation does not foresee
+        cast(Dataset, stream),  # by its methods; a stream need not inherit from torch
         batch_sampler=batches,
         collate_fn=stream.collate,
         num_workers=workers,

@@ -13,7 +13,8 @@ from typing import Any
 
 from medmargin.errors import ConfigError
 
-_UNDECIDED = 1_000_000_000  # steps; nothing that depends on progress has moved before the plan is decided
+UNDECIDED = 1_000_000_000
+"""Steps no run reaches; stands for the length of a run while its plan is open."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Plan:
     @property
     def horizon(self) -> int:
         """Steps in all for arithmetic: a number no run reaches while the plan is undecided."""
-        return _UNDECIDED if self.total is None else self.total
+        return UNDECIDED if self.total is None else self.total
 
     def progress(self, step: int) -> float:
         """Return how much of the run lies behind `step` finished steps, in [0, 1]; continuous across corrections."""

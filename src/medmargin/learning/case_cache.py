@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medmargin.datasets import Case, Task, load_case
+from medmargin.datasets.case import Case
+from medmargin.datasets.loading import load_case
+from medmargin.datasets.task import Task
 from medmargin.errors import BudgetError, DataError
 from medmargin.imaging import to_working
 from medmargin.learning.progress import tracked

@@ -86,7 +86,7 @@ class LastCheckpoint(Callback):
         self._waits_for_validation = False
 
     def state_dict(self) -> dict[str, Any]:
-        return {"identity": self._identity}
+        return {"identity": self._identity, "threads": torch.get_num_threads()}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_at = time.monotonic()

@@ -77,7 +77,7 @@ class DistillationPictures:
 
     def collate(self, items: Sequence[DistillationItem]) -> DistillationBatch:
         """Stack items to a batch."""
-        return DistillationBatch(*(torch.from_numpy(np.stack(column)) for column in zip(*items, strict=True)))
+        return DistillationBatch._make(torch.from_numpy(np.stack(column)) for column in zip(*items, strict=True))
 
 
 class DistillationLearner(Learner):
@@ -113,6 +113,7 @@ class DistillationLearner(Learner):
         self.log(self.monitor, difference, on_epoch=True, sync_dist=True, logger=False, batch_size=len(batch.image))
 
     def _difference(self, student: nn.Module, batch: DistillationBatch) -> Tensor:
+        assert isinstance(student, Promptable)  # see __init__
         with torch.no_grad():
             wanted = self._teacher[0].encode(batch.teacher_image).features
         found = student.encode(batch.image).features

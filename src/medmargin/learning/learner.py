@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -21,9 +21,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from medmargin.errors import ConfigError
 from medmargin.learning.batches import split
-from medmargin.learning.pacing import Schedule, constant
+from medmargin.learning.pacing import Schedule
 from medmargin.losses.weighting import LossReport
 from medmargin.optim.parameter_groups import parameter_groups
+from medmargin.optim.schedules import constant
 from medmargin.optim.sharp_min import SharpMin
 
 
@@ -122,8 +123,7 @@ class Learner(LightningModule):
         Raises:
             ConfigError: the loss is not finite, from which no step leads back.
         """
-        optimizer = self.optimizers()
-        assert not isinstance(optimizer, list)  # one optimiser, see configure_optimizers
+        optimizer = cast(Optimizer, self.optimizers())  # Lightning's wrapper, which counts the steps
         ways = self.optimisation
         passes: list[LossReport] = []
         parts = split(batch, ways.accumulate)
@@ -141,8 +141,7 @@ class Learner(LightningModule):
                 f"the loss is {float(report.total)} at step {self.trainer.global_step}: the training diverged. "
                 "Choose a smaller learning rate or clip the gradient."
             )
-        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-        norm = nn.utils.clip_grad_norm_(weights, float("inf") if ways.clip_norm is None else ways.clip_norm)
+        norm = self._clipped(optimizer)
         optimizer.step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.network)
@@ -150,6 +149,14 @@ class Learner(LightningModule):
         if len(passes) > 1:
             scalars["sharpness"] = passes[1].total - report.total  # L(w + e) - L(w)
         return {"loss": report.total, "scalars": scalars}
+
+    def _clipped(self, optimizer: Optimizer) -> Tensor:
+        """Clip the gradient and return its norm before; the scale that float16 training puts on it cancels."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        scale = 1.0 if scaler is None else scaler.get_scale()
+        limit = float("inf") if self.optimisation.clip_norm is None else self.optimisation.clip_norm
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        return nn.utils.clip_grad_norm_(weights, limit * scale) / scale
 
     def _accumulated(self, parts: Sequence[Any]) -> LossReport:
         """Add up the gradients of the mean loss over the parts."""

@@ -12,8 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from medmargin.errors import BudgetError
-from medmargin.storage import atomic_path
+from medmargin.storage import atomic_path, disk_errors
 
 
 class JsonLines(Logger):
@@ -46,23 +45,26 @@ class JsonLines(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Append one record. A value that is not finite becomes null, which JSON can say."""
         record = {"step": step, **{name: _finite(value) for name, value in metrics.items()}}
-        try:
-            with open(self._path, "a", encoding="utf-8") as stream:
-                stream.write(json.dumps(record) + "\n")
-        except OSError as error:
-            raise BudgetError(f"{self._path}: cannot write ({error.strerror}). Free some space and resume.") from error
+        with disk_errors(self._path), open(self._path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record) + "\n")
 
 
 class MetricsLog(Callback):
-    """Hand the learner's numbers to the loggers: every `log_every_n_steps` steps, and after each validation.
+    """Hand the learner's numbers to the loggers, and those of each validation.
 
     A record belongs to the number of finished steps. Training steps return {"loss": ..., "scalars": name -> number}.
+
+    Args:
+        every: steps between records.
     """
+
+    def __init__(self, every: int) -> None:
+        self._every = every
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % self._every == 0:
             self._log(trainer, outputs["scalars"])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

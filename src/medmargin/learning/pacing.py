@@ -22,11 +22,6 @@ class Schedule(Protocol):
     def __call__(self, step: int, *, total_steps: int) -> float: ...
 
 
-def constant(step: int, *, total_steps: int) -> float:
-    """Leave the learning rate as it is."""
-    return 1.0
-
-
 class Pacer(Callback):
     """Decide the number of steps, set the learning rate before each, and stop after the last.
 

@@ -157,7 +157,9 @@ class PromptedSlices:
     def collate(self, items: Sequence[PromptedItem]) -> PromptedBatch:
         """Stack items to a batch."""
         columns = zip(*items, strict=True)
-        return PromptedBatch(*(None if column[0] is None else torch.from_numpy(np.stack(column)) for column in columns))
+        return PromptedBatch._make(
+            None if column[0] is None else torch.from_numpy(np.stack(column)) for column in columns
+        )
 
     def _frame(self, box: tuple[int, int, int, int], shape: tuple[int, ...], rng: np.random.Generator) -> Frame:
         ways = self.prompting

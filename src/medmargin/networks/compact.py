@@ -67,9 +67,9 @@ class CompactEncoder(nn.Module):
 
     def __init__(self, *, dim: int = 128, attention_dim: int = 192, depth: int = 4, heads: int = 6, grid: int = 16) -> None:
         super().__init__()
-        self.full = _ConvBlock(3, dim // 8)
-        self.half = _ConvBlock(dim // 8, dim // 4, stride=2)
-        self.quarter = _ConvBlock(dim // 4, dim, stride=2)
+        self.stem_full = _ConvBlock(3, dim // 8)
+        self.stem_half = _ConvBlock(dim // 8, dim // 4, stride=2)
+        self.stem_quarter = _ConvBlock(dim // 4, dim, stride=2)
         self.down = nn.Conv2d(dim, attention_dim, 3, stride=2, padding=1)
         self.position = nn.Parameter(torch.zeros(1, attention_dim, grid // 2, grid // 2))
         self.blocks = nn.ModuleList([_AttentionBlock(attention_dim, heads) for _ in range(depth)])
@@ -79,9 +79,9 @@ class CompactEncoder(nn.Module):
         self.half_skip, self.full_skip = nn.Conv2d(dim // 4, dim // 4, 1), nn.Conv2d(dim // 8, dim // 8, 1)
 
     def forward(self, image: Tensor) -> Embedding:
-        full = self.full(image)  # [B, dim / 8, S, S]
-        half = self.half(full)  # [B, dim / 4, S / 2, S / 2]
-        quarter = self.quarter(half)  # [B, dim, S / 4, S / 4]
+        full = self.stem_full(image)  # [B, dim / 8, S, S]
+        half = self.stem_half(full)  # [B, dim / 4, S / 2, S / 2]
+        quarter = self.stem_quarter(half)  # [B, dim, S / 4, S / 4]
         x = self.down(quarter) + self.position  # [B, attention_dim, S / 8, S / 8]
         for block in self.blocks:
             x = block(x)

@@ -7,6 +7,11 @@ import math
 from medmargin.errors import ConfigError
 
 
+def constant(step: int, *, total_steps: int) -> float:
+    """Return 1: the learning rate stays as it is. Arguments as in `cosine_with_warmup`."""
+    return 1.0
+
+
 def cosine_with_warmup(step: int, *, total_steps: int, warmup_steps: int = 0, floor: float = 0.0) -> float:
     """Return the factor on the base learning rate at a step, in [floor, 1].
 

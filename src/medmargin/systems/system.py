@@ -9,6 +9,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
+    from medmargin.inference import PromptedPredictor
+    from medmargin.learning.batches import Stream
+    from medmargin.learning.learner import Learner
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of learning.
+
+    Attributes:
+        name: as in the catalogue.
+        learner: what is trained.
+        stream: (source of pictures, seed=...) -> the training stream.
+        batch_size: items per step. epochs: its length when no budget is given. precision: of the arithmetic, in
+            Lightning's words.
+    """
+
+    name: str
+    learner: Learner
+    stream: Callable[..., Stream]
+    batch_size: int
+    epochs: int
+    precision: str
+
 
 @dataclass(frozen=True)
 class System:
@@ -19,12 +43,16 @@ class System:
 
     Attributes:
         network: built with the system's sizes and its starting weights.
-        stages: learning stages in order; each call returns a `learning.Stage` for this network.
+        stages: make the learning stages, in order, for this network.
         predictor: makes the predictor that wraps the network.
         init: where the starting weights came from: "none", "shipped" or a file.
     """
 
     network: nn.Module
-    stages: tuple[Callable[[], Any], ...]
-    predictor: Callable[[], Any]
+    stages: tuple[Callable[[], Stage], ...]
+    predictor: Callable[[], PromptedPredictor]
     init: str = "none"
+
+    def described(self) -> dict[str, Any]:
+        """Say what was built, for the run's description."""
+        return {"init": self.init, "weights": sum(parameter.numel() for parameter in self.network.parameters())}

@@ -54,7 +54,7 @@ class Augmentation:
         """Move picture and labels alike.
 
         Args:
-            picture: [H, W] or [H, W, C], any dtype OpenCV resamples; labels: [H, W], an integer dtype of up to 16 bits.
+            picture: [H, W] or [H, W, C], any dtype OpenCV resamples; labels: [H, W], bool, uint8, uint16 or int16.
             rng: source of the random choices.
 
         Returns:
@@ -108,8 +108,9 @@ def _ratio(rng: np.random.Generator, amount: float) -> float:
 def _warped(picture: NDArray, labels: NDArray, degrees: float, zoom: float) -> tuple[NDArray, NDArray]:
     """Turn about the centre and enlarge; the size of the picture stays."""
     height, width = labels.shape
+    values = np.ascontiguousarray(labels.astype(np.uint8) if labels.dtype == bool else labels)
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, zoom)
     return (
         cv2.warpAffine(np.ascontiguousarray(picture), matrix, (width, height), flags=cv2.INTER_LINEAR),
-        cv2.warpAffine(np.ascontiguousarray(labels), matrix, (width, height), flags=cv2.INTER_NEAREST),
+        cv2.warpAffine(values, matrix, (width, height), flags=cv2.INTER_NEAREST).astype(labels.dtype, copy=False),
     )

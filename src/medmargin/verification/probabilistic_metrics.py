@@ -80,7 +80,7 @@ def _kind(group: str) -> str:
 
 
 def _surface(reference: Reference, group: str, inputs: _Inputs) -> _Numbers:
-    truth, mask, spacing = inputs["gt"] > 0, inputs["pred"] > 0, inputs["spacing"]
+    truth, mask, spacing = inputs["gt"] > 0, inputs["pred"] > 0, inputs["spacing"].tolist()
     elements, voxels = element_surface(truth, mask, spacing), voxel_surface(truth, mask, spacing)
     numbers: dict[str, Any] = {"dice_iou": [dice(truth, mask), iou(truth, mask)]}
     for source, empty_value in _SURFACE_SOURCES.items():
@@ -115,26 +115,19 @@ def _surface_number(name: str, distances: SurfaceDistances, *, weighted: bool) -
 def _deepmind_empty(name: str, distances: SurfaceDistances) -> float:
     if name.startswith("HD"):
         return math.inf
-    return _directed_empty(name, distances) if name.startswith("ASD") else math.nan
+    side = distances.truth_to_mask if name.startswith("ASD gt->pred") else distances.mask_to_truth
+    return math.inf if name.startswith("ASD") and side.size else math.nan
 
 
 def _monai_empty(name: str, distances: SurfaceDistances) -> float:
-    if not distances.truth_to_mask.size and not distances.mask_to_truth.size:
-        return math.nan
-    if name.startswith("ASD"):
-        return _directed_empty(name, distances)
-    return math.inf if name.startswith("ASSD") or name == "HD100" else math.nan
+    both_empty = not distances.truth_to_mask.size and not distances.mask_to_truth.size
+    return math.inf if not both_empty and (name.startswith("AS") or name == "HD100") else math.nan
 
 
 def _metricsreloaded_empty(name: str, distances: SurfaceDistances) -> float:
     if distances.truth_to_mask.size or distances.mask_to_truth.size or name.startswith("boundary IoU"):
         return math.nan
     return 1.0 if name.startswith("NSD") else 0.0
-
-
-def _directed_empty(name: str, distances: SurfaceDistances) -> float:
-    side = distances.truth_to_mask if name.startswith("ASD gt->pred") else distances.mask_to_truth
-    return math.inf if side.size else math.nan
 
 
 _SURFACE_SOURCES: dict[str, Callable[[str, SurfaceDistances], float]] = {

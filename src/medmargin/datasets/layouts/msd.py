@@ -38,10 +38,11 @@ class _Description(BaseModel):
     labels: dict[str, str] = Field(min_length=1)
     training: list[_Pair]
     test: list[str | _Pair] = []
+    spacing_known: bool = True
 
 
-def matches(folder: Path, description: Mapping[str, Any]) -> bool:
-    """Tell whether a folder with this `dataset.json` is in MSD layout."""
+def matches(description: Mapping[str, Any]) -> bool:
+    """Tell whether a `dataset.json` is in the words of the Decathlon."""
     return "training" in description and "modality" in description and "channel_names" not in description
 
 
@@ -58,7 +59,7 @@ def read(folder: Path) -> Listing:
         channels=description.modality,
         labels=_values_by_name(description.labels, source),
         dims=3,
-        unit="mm",
+        unit="mm" if description.spacing_known else "px",
         source=source,
     )
     facts = read_table(folder / "attributes.csv")

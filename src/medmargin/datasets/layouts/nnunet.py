@@ -18,7 +18,6 @@ from medmargin.datasets.layouts.description import FILE_NAME, Description, make_
 from medmargin.datasets.layouts.listing import Listing
 from medmargin.datasets.layouts.tables import Row, patient_of, read_table
 from medmargin.datasets.task import Task
-from medmargin.errors import DataError
 
 _PICTURES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 # The first of these columns that a case fills is its text; texts made from the mask would give the answer away.
@@ -46,20 +45,18 @@ class _Part:
 
 def matches(folder: Path, description: Mapping[str, Any]) -> bool:
     """Tell whether a folder with this `dataset.json` is in nnU-Net raw layout."""
-    return "channel_names" in description and "labels" in description
+    return "channel_names" in description and any((folder / f"images{suffix}").is_dir() for suffix in ("Tr", "Ts"))
 
 
 def read(folder: Path) -> Listing:
     """List the cases of a folder.
 
     Raises:
-        DataError: `dataset.json` is missing or wrong, or there is neither `imagesTr` nor `imagesTs`.
+        DataError: `dataset.json` is missing or wrong.
     """
     description = read_description(folder / FILE_NAME, Description)
     task = _task(folder, description)
     parts = [_Part(folder, suffix, description.file_ending, task.channels) for suffix in ("Tr", "Ts")]
-    if not any(part.images.is_dir() for part in parts):
-        raise DataError(f"{folder}: neither imagesTr nor imagesTs; expected images as imagesTr/<case>_0000.<ending>")
     facts = read_table(folder / "cases.csv")
     for case, row in read_table(folder / "attributes.csv").items():
         facts[case] = facts.get(case, {}) | row

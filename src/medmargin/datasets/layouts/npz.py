@@ -8,6 +8,10 @@ unlabelled. `attributes.csv` holds facts per case where it exists.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from medmargin.datasets.case import Case
 from medmargin.datasets.layouts.description import FILE_NAME, Description, make_task, read_description
@@ -19,6 +23,8 @@ from medmargin.errors import DataError
 from medmargin.imaging import Volume, challenge_npz
 
 TEST_FOLDER = "test"
+_CT_WINDOW = (-160.0, 240.0)  # HU: level 40, width 400
+_PERCENTILES = (0.5, 99.5)
 
 
 def matches(folder: Path) -> bool:
@@ -38,6 +44,24 @@ def read(folder: Path) -> Listing:
         for part in (folder, folder / TEST_FOLDER)
     )
     return Listing(_task(folder, training), training, test)
+
+
+def challenge_intensities(voxels: NDArray[Any], *, is_ct: bool) -> NDArray[np.uint8]:
+    """Scale intensities to 0..255 as the challenge prepares its files; uint8 stays as it is.
+
+    CT is cut to the window of level 40 and width 400 HU, anything else to the 0.5 and 99.5 percentiles of its voxels
+    other than 0 (Ma et al., Nat Commun 15:654, 2024).
+
+    Args:
+        voxels: [C, I, J, K] in the file's own unit, HU for CT.
+    """
+    if voxels.dtype == np.uint8:
+        return voxels
+    content = voxels[voxels != 0]
+    low, high = _CT_WINDOW if is_ct else np.percentile(content, _PERCENTILES) if content.size else (0.0, 0.0)
+    cut = np.clip(voxels.astype(np.float64), low, high)
+    span = max(float(np.ptp(cut)), np.finfo(np.float64).tiny)
+    return np.rint((cut - cut.min()) / span * 255).astype(np.uint8)
 
 
 def _case(path: Path, attributes: Row) -> Case:

@@ -14,22 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from medmargin.datasets.case import Case
 from medmargin.datasets.layouts.description import FILE_NAME
 from medmargin.datasets.layouts.manifest import FILE_NAME as MANIFEST
-from medmargin.datasets.layouts.npz import TEST_FOLDER
+from medmargin.datasets.layouts.npz import TEST_FOLDER, challenge_intensities
 from medmargin.datasets.splits import Splits, write_splits
 from medmargin.datasets.task import Task
 from medmargin.errors import ConfigError
 from medmargin.imaging import Volume, challenge_npz
 from medmargin.imaging.image_output import write_image
 from medmargin.storage import atomic_path, write_json
-
-_CT_WINDOW = (-160.0, 240.0)  # HU: level 40, width 400
-_PERCENTILES = (0.5, 99.5)
 
 
 class Writer(ABC):
@@ -59,7 +53,8 @@ class Writer(ABC):
         self._describe()
         names = {case.name for case in (*self.training, *self.test)}
         folds = tuple(
-            {part: tuple(case for case in cases if case in names) for part, cases in fold.items()} for fold in splits.folds
+            {part: tuple(case for case in cases if case in names) for part, cases in fold.items()}
+            for fold in splits.folds
         )
         if folds:
             file = "splits.json" if len(folds) == 1 else "splits_final.json"
@@ -89,7 +84,8 @@ class Writer(ABC):
         }
 
     def _write_attributes(self) -> None:
-        rows = [{"case": case.name, "patient": case.patient, **case.attributes} for case in (*self.training, *self.test)]
+        cases = (*self.training, *self.test)
+        rows = [{"case": case.name, **case.attributes, "patient": case.patient} for case in cases]
         _write_csv(self.folder / "attributes.csv", rows)
 
 
@@ -123,11 +119,11 @@ class MsdWriter(Writer):
 
     def _write(self, case: Case, image: Volume, label: Volume | None, *, is_test: bool) -> Case:
         suffix, file = "Ts" if is_test else "Tr", f"{case.name}.nii.gz"
-        paths = Path(f"images{suffix}") / file, Path(f"labels{suffix}") / file
+        paths = Path(f"images{suffix}", file), Path(f"labels{suffix}", file)
         write_image(self.folder / paths[0], image)
         if label is not None:
             write_image(self.folder / paths[1], label, is_label=True)
-        return replace(case, images=(paths[0],), label=paths[1] if label is not None else None)
+        return replace(case, images=(paths[0],), label=None if label is None else paths[1])
 
     def _describe(self) -> None:
         training, test = ([_msd_entry(case) for case in cases] for cases in (self.training, self.test))
@@ -174,7 +170,7 @@ class ManifestWriter(Writer):
         write_image(self.folder / "images" / file, image)
         if label is not None:
             write_image(self.folder / "labels" / file, label, is_label=True)
-        return replace(case, images=(Path("images") / file,), label=Path("labels") / file if label is not None else None)
+        return replace(case, images=(Path("images", file),), label=None if label is None else Path("labels", file))
 
     def _describe(self) -> None:
         rows = [
@@ -200,24 +196,6 @@ WRITERS: dict[str, type[Writer]] = {
     "npz": NpzWriter,
     "manifest": ManifestWriter,
 }
-
-
-def challenge_intensities(voxels: NDArray[Any], *, is_ct: bool) -> NDArray[np.uint8]:
-    """Scale intensities to 0..255 as the challenge prepares its files; uint8 stays as it is.
-
-    CT is cut to the window of level 40 and width 400 HU, anything else to the 0.5 and 99.5 percentiles of its voxels
-    other than 0 (Ma et al., Nat Commun 15:654, 2024).
-
-    Args:
-        voxels: [C, I, J, K] in the file's own unit, HU for CT.
-    """
-    if voxels.dtype == np.uint8:
-        return voxels
-    content = voxels[voxels != 0]
-    low, high = _CT_WINDOW if is_ct else np.percentile(content, _PERCENTILES) if content.size else (0.0, 0.0)
-    cut = np.clip(voxels.astype(np.float64), low, high)
-    span = max(float(np.ptp(cut)), np.finfo(np.float64).tiny)
-    return np.rint((cut - cut.min()) / span * 255).astype(np.uint8)
 
 
 def _msd_entry(case: Case) -> dict[str, str]:

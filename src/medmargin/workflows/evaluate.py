@@ -1,0 +1,180 @@
+"""Evaluate: predict the cases of a split and measure them against their labels, one case at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medmargin.datasets.case import Case
+from medmargin.datasets.dataset import open_dataset
+from medmargin.datasets.loading import load_case
+from medmargin.datasets.task import Task
+from medmargin.errors import ConfigError, DataError, ToolkitError
+from medmargin.evaluation.measure import CaseResult, measure_case
+from medmargin.evaluation.pictures import Gallery
+from medmargin.evaluation.report import write_report
+from medmargin.evaluation.summary import summarise
+from medmargin.evaluation.volumes import VolumeInterval
+from medmargin.imaging import Volume
+from medmargin.inference.budget import parse_memory
+from medmargin.inference.segmentation import PROMPTS_FROM_LABELS, Segmentation
+from medmargin.workflows.model import Model, describe, for_task, load
+from medmargin.workflows.true_prompts import floors_of_labels, prompts_of_labels
+
+Progress = Callable[[int, int, str], None]
+
+
+def evaluate(
+    run: Path | str,
+    dataset: Path | str,
+    *,
+    split: str = "test",
+    split_file: Path | str | None = None,
+    fold: int = 0,
+    prompts_from: str = "labels",
+    uncertainty: str | None = None,
+    report: Path | str | None = None,
+    memory: str | None = None,
+    nsd_tolerance: float | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Predict and measure a split in one pass.
+
+    Args:
+        run: run folder, or slug of shipped weights.
+        dataset: folder in any layout, or name under MEDMARGIN_DATA.
+        split: which side of the split; split_file, fold: see `open_dataset`.
+        prompts_from: "labels": the true box of every object (per slice in 3-D). The answer then holds the Dice that
+            the boxes alone would score.
+        uncertainty, memory: see `load`.
+        report: HTML file to write.
+        nsd_tolerance: in mm (px where the spacing is unknown); by default 1 mm or 2 px.
+        progress: called with (cases done, all cases, name).
+
+    Returns:
+        The object of `evaluate --json`.
+
+    Raises:
+        DataError: no such split, or no case of it has a label. ConfigError: an unknown source of prompts.
+    """
+    if prompts_from != "labels":
+        raise ConfigError(f"--prompts-from '{prompts_from}': an evaluation takes prompts from 'labels'")
+    data = open_dataset(dataset, split_file=split_file)
+    model = for_task(load(run, memory=parse_memory(memory) if memory else None, uncertainty=uncertainty), data.task)
+    _refuse_other_structures(model, data.task)
+    cases = data.split(split, fold)
+    failed: list[dict[str, str]] = []
+    gallery, warnings = Gallery(), list[str]()
+    results = _measured(model, data.task, cases, failed, gallery, warnings, nsd_tolerance, progress)
+    estimator = model.predictor.uncertainty
+    answer = summarise(
+        results,
+        failed=failed,
+        source=estimator.name if estimator else "entropy of a single answer",
+        forward_passes=estimator.members if estimator else 1,
+        run=describe(model),
+    )
+    answer["data"] = {"name": data.name, "split": split, "fold": fold, "prompts": PROMPTS_FROM_LABELS}
+    if not answer["cases"] and failed:
+        raise DataError(f"none of the {len(failed)} cases could be measured. The first: {failed[0]['error']}")
+    if report is not None:
+        title = f"{model.run.config.system} on {data.name} ({split})"
+        write_report(report, answer, gallery.pictures, structures=data.task.structures, title=title, warnings=warnings)
+    return answer
+
+
+def _measured(
+    model: Model,
+    task: Task,
+    cases: tuple[Case, ...],
+    failed: list[dict[str, str]],
+    gallery: Gallery,
+    warnings: list[str],
+    nsd_tolerance: float | None,
+    progress: Progress | None,
+) -> Iterator[CaseResult]:
+    """Yield one result per case that could be measured; the others go to `failed`."""
+    for done, case in enumerate(cases):
+        if progress is not None:
+            progress(done, len(cases), case.name)
+        try:
+            image, label = load_case(case, task)
+            if label is None:
+                raise DataError(f"case '{case.name}' has no label to measure against")
+            began = time.perf_counter()
+            answer = _answered(model, image, label, task)
+            seconds = time.perf_counter() - began
+            result = _result(case, image, label, answer, task, nsd_tolerance, seconds)
+        except (ToolkitError, OSError, MemoryError) as error:
+            failed.append({"case": case.name, "error": f"{type(error).__name__}: {error}"})
+            continue
+        warnings += [f"{case.name}: {text}" for text in (*image.warnings, *label.warnings)]
+        total = np.zeros(image.grid.shape, np.float32) if answer is None else answer.uncertainty["total"]
+        gallery.offer(result, image, label.voxels[0], _labels(answer, label), total)
+        yield result
+    if progress is not None:
+        progress(len(cases), len(cases), "")
+
+
+def _answered(model: Model, image: Volume, label: Volume, task: Task) -> Segmentation | None:
+    """Ask with the true boxes; None where nothing is labelled, so that nothing can be asked."""
+    prompts = prompts_of_labels(label, task.structures, dims=image.dims)
+    if not prompts:
+        return None
+    return model.predictor.predict(image, prompts, labels=task.structures, prompts_source=PROMPTS_FROM_LABELS)
+
+
+def _result(
+    case: Case,
+    image: Volume,
+    label: Volume,
+    answer: Segmentation | None,
+    task: Task,
+    nsd_tolerance: float | None,
+    seconds: float,
+) -> CaseResult:
+    """Measure an answer. Without a prompt the answer is background, with certainty."""
+    probabilities = {name: np.zeros(image.grid.shape, np.float32) for name in task.structures}
+    volumes: dict[str, VolumeInterval] = {}
+    if answer is not None and answer.probabilities is not None:
+        probabilities |= {
+            found.name: values for found, values in zip(answer.structures, answer.probabilities, strict=True)
+        }
+        volumes = {found.name: _interval(found) for found in answer.structures}
+    return measure_case(
+        case.name,
+        case.patient,
+        label.voxels[0],
+        _labels(answer, label),
+        grid=image.grid,
+        structures=task.structures,
+        probabilities=probabilities,
+        uncertainty=np.zeros(image.grid.shape, np.float32) if answer is None else answer.uncertainty["total"],
+        volumes=volumes,
+        floors=floors_of_labels(label, task.structures, dims=image.dims),
+        nsd_tolerance=nsd_tolerance,
+        seconds=seconds,
+    )
+
+
+def _labels(answer: Segmentation | None, label: Volume) -> np.ndarray:
+    return np.zeros_like(label.voxels[0]) if answer is None else answer.labels
+
+
+def _interval(found: Any) -> VolumeInterval:
+    if found.volume_ml is None:
+        return VolumeInterval(found.voxels, found.low_voxels, found.high_voxels, found.level)
+    return VolumeInterval(found.volume_ml, found.low_ml, found.high_ml, found.level)
+
+
+def _refuse_other_structures(model: Model, task: Task) -> None:
+    trained = model.task.structures
+    if trained and set(task.structures) - set(trained):
+        raise ConfigError(
+            f"the run {model.run.folder} knows the structures {', '.join(trained)}, the data set '{task.name}' asks for "
+            f"{', '.join(task.structures)}. Evaluate it on the data set it was trained for, or use shipped weights."
+        )

@@ -1,0 +1,135 @@
+"""`Model`: a trained system ready to answer, from a run folder or from the weights that ship with the package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medmargin.datasets.task import Task
+from medmargin.errors import CheckpointError
+from medmargin.imaging import Volume, from_array, read_image
+from medmargin.networks.starting_points import SHIPPED
+from medmargin.prompts.types import Box, Point, Prompt
+from medmargin.runs import Run, read_run
+from medmargin.systems.registry import build_system
+
+if TYPE_CHECKING:
+    from medmargin.inference import PromptedPredictor, Segmentation
+
+
+@dataclass(frozen=True)
+class Model:
+    """A system with trained weights.
+
+    Attributes:
+        run: where it comes from. task: what it was trained for; without structures it answers any prompt.
+        predictor: what it answers with.
+    """
+
+    run: Run
+    task: Task
+    predictor: PromptedPredictor
+
+    @property
+    def labels(self) -> dict[str, int] | None:
+        """Structure name -> value in label files, or None where the model is not bound to a data set."""
+        return (self.task.original_values or self.task.structures) or None
+
+    def __call__(
+        self,
+        image: Volume | Path | str | np.ndarray,
+        *,
+        box: Sequence[float] | None = None,
+        points: Sequence[tuple[Sequence[float], bool]] = (),
+        prompts: Sequence[Prompt] | None = None,
+        structure: str | None = None,
+        spacing: Sequence[float] | None = None,
+    ) -> Segmentation:
+        """Segment one image.
+
+        Args:
+            image: a file, a folder of one DICOM series, a `Volume`, or an array [I, J], [I, J, K] or [C, I, J, K].
+            box: (x_min, y_min, x_max, y_max) or with z, in voxels of the image's own grid.
+            points: ((x, y[, z]), inside) clicks.
+            prompts: any number of prompts instead of one box and points.
+            structure: what the box encloses; by default the task's first structure, or "object 1".
+            spacing: of an array in mm; without it the size of a voxel counts as unknown.
+
+        Returns:
+            The segmentation on the image's grid, with its uncertainty maps.
+
+        Raises:
+            PromptError: no prompt, or one outside the image. DataError, GeometryError: an image that cannot be used.
+        """
+        if isinstance(image, np.ndarray):
+            image = from_array(image, spacing=spacing)
+        elif not isinstance(image, Volume):
+            image = read_image(image)
+        if prompts is None:
+            name = structure or next(iter(self.task.structures), "object 1")
+            corners = None if box is None else Box(tuple(box[: len(box) // 2]), tuple(box[len(box) // 2 :]))
+            clicks = tuple(Point(tuple(position), bool(inside)) for position, inside in points)
+            prompts = [Prompt(name, box=corners, points=clicks)]
+        return self.predictor.predict(image, prompts, labels=self.labels)
+
+
+def load(run: Path | str, *, memory: int | None = None, uncertainty: str | None = None) -> Model:
+    """Load a trained system.
+
+    Args:
+        run: a run folder, or the slug of a system whose weights ship with the package ("u-medsam").
+        memory: bytes the process may hold; None aims at 4 GiB.
+        uncertainty: "prompt-perturbation" (default) or "none" for a single answer and its entropy.
+
+    Raises:
+        CheckpointError: no such run, or its weights are damaged or do not fit.
+        ConfigError: unknown kind of uncertainty.
+    """
+    from medmargin.workflows.uncertainty import chosen_uncertainty
+
+    found = read_run(_folder(run))
+    task = Task(**{**found.config.task, "channels": tuple(found.config.task["channels"])})
+    # the weights come from the run; where its training started from is history
+    system = build_system(found.config.system, task, {**found.config.arguments, "init": "none", "teacher": None})
+    found.load_into(system.network)
+    predictor = system.predictor()
+    predictor.memory = memory
+    if uncertainty is not None:
+        predictor.uncertainty = chosen_uncertainty(uncertainty, predictor.uncertainty)
+    return Model(found, task, predictor)
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """Say which run answers: system, folder, seed, arguments and where its training started from."""
+    config = model.run.config
+    return {
+        "system": config.system,
+        "folder": str(model.run.folder),
+        "seed": config.seed,
+        "init": config.arguments.get("init"),
+        "arguments": config.arguments,
+        "versions": config.versions,
+        "git": config.git,
+    }
+
+
+def for_task(model: Model, task: Task) -> Model:
+    """Let a model that answers any prompt name the structures of a data set."""
+    return model if model.task.structures else replace(model, task=task)
+
+
+def _folder(run: Path | str) -> Path:
+    path = Path(run)
+    if path.is_dir():
+        return path
+    shipped = {folder.name: folder for folder in SHIPPED.iterdir() if folder.is_dir()} if SHIPPED.is_dir() else {}
+    if str(run) in shipped:
+        return shipped[str(run)]
+    raise CheckpointError(
+        f"{run}: no such run folder, and no weights of that name ship with the package "
+        f"(available: {', '.join(sorted(shipped)) or 'none'}). Train first: medmargin train u-medsam DATASET --run {run}"
+    )

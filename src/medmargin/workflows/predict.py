@@ -1,0 +1,176 @@
+"""Predict: files and prompts in; label maps, uncertainty maps and a confidence table out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from medmargin.datasets.dataset import Dataset, open_dataset
+from medmargin.datasets.loading import load_image
+from medmargin.errors import ConfigError, DataError, PromptError
+from medmargin.imaging import Volume, read_image, read_label
+from medmargin.inference.batch import BatchResult, Job, case_name, predict_cases
+from medmargin.inference.budget import parse_memory
+from medmargin.inference.segmentation import PROMPTS_FROM_LABELS, PROMPTS_FROM_USER
+from medmargin.prompts.files import parse_box, read_prompts
+from medmargin.prompts.placement import check_inside, to_voxels
+from medmargin.prompts.types import Prompt
+from medmargin.workflows.model import Model, for_task, load
+from medmargin.workflows.true_prompts import prompts_of_labels
+
+_IMAGES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npz")
+PromptsOf = Callable[[str, Volume], Sequence[Prompt]]
+
+
+def predict(
+    run: Path | str,
+    inputs: Sequence[Path | str],
+    out: Path | str,
+    *,
+    box: str | None = None,
+    structure: str | None = None,
+    boxes: Path | str | None = None,
+    points: Path | str | None = None,
+    prompts_from: Path | str | None = None,
+    in_mm: bool = False,
+    split: str | None = None,
+    series: str | None = None,
+    to_gray: bool = False,
+    uncertainty: str | None = None,
+    probabilities: bool = False,
+    memory: str | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> tuple[BatchResult, dict[str, Any]]:
+    """Segment images and write the results beside each other into one folder.
+
+    Args:
+        run: run folder, or slug of shipped weights.
+        inputs: image files, folders of images, folders with one DICOM series, or data sets (their split `split`).
+        out: folder of the results.
+        box: "x_min,y_min,..." for one structure of every input; structure: its name.
+        boxes, points: files of prompts (CSV, JSON, challenge NPZ). in_mm: their coordinates are RAS+ mm.
+        prompts_from: label file, or folder of label files named like the cases: prompts are read off them (evaluation
+            only, and said so in every result).
+        split: of a data set: "train", "val", "test", ...
+        series: which DICOM series of a folder. to_gray: turn colour pictures into grey ones.
+        uncertainty: see `load`. probabilities: write probability maps. memory: such as "4G".
+        progress: called with (cases done, all cases, name).
+
+    Returns:
+        What was finished and what failed, and the JSON answer.
+
+    Raises:
+        ConfigError, PromptError: no input, no prompt, or prompts of two kinds that exclude each other.
+    """
+    model = load(run, memory=parse_memory(memory) if memory else None, uncertainty=uncertainty)
+    prompts_of = _prompt_source(model, box, structure, boxes, points, prompts_from, in_mm=in_mm)
+    jobs: list[Job] = []
+    for given in inputs:
+        jobs += _jobs(given, prompts_of, split=split, series=series, to_gray=to_gray)
+    if not jobs:
+        raise ConfigError(f"no image found in {', '.join(str(given) for given in inputs)}")
+    source = PROMPTS_FROM_LABELS if prompts_from else PROMPTS_FROM_USER
+    result = predict_cases(
+        model.predictor, jobs, out, labels=model.labels, prompts_source=source, probabilities=probabilities,
+        progress=progress,
+    )  # fmt: skip
+    return result, _answer(result, Path(out), source)
+
+
+def _answer(result: BatchResult, out: Path, source: str) -> dict[str, Any]:
+    cases = [
+        {"case": case.case, "files": [str(file) for file in case.files], "seconds": round(case.seconds, 3),
+         "peak_memory_bytes": case.peak_memory}
+        for case in result.results
+    ]  # fmt: skip
+    failed = [{"case": failure.case, "error": failure.error} for failure in result.failures]
+    return {"out": str(out), "prompts": source, "cases": cases, "failed": failed}
+
+
+def _prompt_source(
+    model: Model,
+    box: str | None,
+    structure: str | None,
+    boxes: Path | str | None,
+    points: Path | str | None,
+    labels: Path | str | None,
+    *,
+    in_mm: bool,
+) -> PromptsOf:
+    """Return a function from a case to its prompts."""
+    from_files = boxes is not None or points is not None
+    if sum((box is not None, from_files, labels is not None)) != 1:
+        raise PromptError(
+            "a promptable model needs prompts of one kind: --box, files with --boxes and/or --points, or "
+            "--prompts-from labels (evaluation only)"
+        )
+    if labels is not None:
+        folder = Path(labels)
+        return lambda case, volume: prompts_of_labels(
+            read_label(_label_of(case, folder)), model.labels or {}, dims=volume.dims
+        )
+    if box is not None:
+        name = structure or next(iter(model.task.structures), "object 1")
+        typed = Prompt(name, box=parse_box(box))
+        return lambda case, volume: _placed([typed], case, volume, in_mm=in_mm)
+    by_case: dict[str, list[Prompt]] = {}
+    for file in (boxes, points):
+        for case, prompts in (read_prompts(file) if file is not None else {}).items():
+            by_case.setdefault(case_name(case), []).extend(prompts)
+
+    def of_case(case: str, volume: Volume) -> Sequence[Prompt]:
+        if case not in by_case:
+            raise PromptError(f"{case}: no prompt in {boxes or points}; it names {', '.join(list(by_case)[:5])} ...")
+        return _placed(by_case[case], case, volume, in_mm=in_mm)
+
+    return of_case
+
+
+def _placed(prompts: Sequence[Prompt], case: str, volume: Volume, *, in_mm: bool) -> list[Prompt]:
+    placed = [to_voxels(prompt, volume.grid) if in_mm else prompt for prompt in prompts]
+    for prompt in placed:
+        check_inside(prompt, volume.grid, case=case)
+    return placed
+
+
+def _jobs(given: Path | str, prompts_of: PromptsOf, *, split: str | None, series: str | None, to_gray: bool) -> list[Job]:
+    path = Path(given)
+    if split is not None or not path.exists():
+        dataset = open_dataset(given)
+        return [_case_job(dataset, case, prompts_of) for case in dataset.split(split or "test")]
+    if path.is_file():
+        return [_file_job(path, prompts_of, series=series, to_gray=to_gray)]
+    images = sorted(file for file in path.iterdir() if file.is_file() and file.name.lower().endswith(_IMAGES))
+    if images:
+        return [_file_job(file, prompts_of, series=series, to_gray=to_gray) for file in images]
+    return [_file_job(path, prompts_of, series=series, to_gray=to_gray)]  # a folder of DICOM files
+
+
+def _file_job(path: Path, prompts_of: PromptsOf, *, series: str | None, to_gray: bool) -> Job:
+    name = case_name(path)
+
+    def read() -> tuple[Volume, Sequence[Prompt]]:
+        volume = read_image(path, series=series, to_gray=to_gray)
+        return volume, prompts_of(name, volume)
+
+    return Job(name, read)
+
+
+def _case_job(dataset: Dataset, case: Any, prompts_of: PromptsOf) -> Job:
+    def read() -> tuple[Volume, Sequence[Prompt]]:
+        volume = load_image(case, dataset.task)
+        return volume, prompts_of(case.name, volume)
+
+    return Job(case.name, read)
+
+
+def _label_of(case: str, labels: Path) -> Path:
+    """Find the label file of a case."""
+    if labels.is_file():
+        return labels
+    found = [file for file in labels.iterdir() if file.is_file() and case_name(file) in (case, f"{case}_seg")]
+    if len(found) != 1:
+        raise DataError(f"{case}: expected one label file named like the case in {labels}, found {len(found)}")
+    return found[0]

@@ -1,0 +1,177 @@
+"""Train: from a system's name and a data set to a run folder with weights, log and model card."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from medmargin.datasets.case import Case
+from medmargin.datasets.dataset import Dataset, open_dataset
+from medmargin.errors import ConfigError
+from medmargin.learning import Budget, FixedItems, TrainingOutcome, cache_cases, fit
+from medmargin.runs import Run, RunConfig, describe_environment, read_run, write_model_card, write_run
+from medmargin.systems.registry import build_system, catalogue, resolve_arguments
+from medmargin.systems.system import Stage, System
+from medmargin.workflows.labelled import labelled_subset
+from medmargin.workflows.scale import choose_scale
+
+_VALIDATION_ITEMS = 128
+_VALIDATIONS = 10  # per run, where the number of steps is known
+
+
+def train(
+    system: str,
+    dataset: Path | str,
+    *,
+    run: Path | str,
+    minutes: float | None = None,
+    steps: int | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    fold: int = 0,
+    split: Path | str | None = None,
+    labelled: str | float | Path | None = None,
+    scale: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    devices: int = 1,
+    nodes: int = 1,
+    workers: int = 0,
+    progress: bool = True,
+) -> TrainingOutcome:
+    """Train a system on the training side of a data set.
+
+    Args:
+        system: slug, for example "u-medsam".
+        dataset: folder in any layout, or name under MEDMARGIN_DATA.
+        run: folder of the run, new or (with `resume`) one that was interrupted.
+        minutes, steps, epochs: at most one; without a budget the system's own length.
+        seed: of every random choice.
+        fold, split: fold of the split, and a split file instead of the data set's own.
+        labelled: share of the training patients whose labels are used, or a file of case names.
+        scale: "laptop" or "paper"; None takes the laptop's where no GPU is found.
+        settings: arguments of the system by name.
+        resume: continue an interrupted run.
+        devices, nodes: processes per machine, and machines.
+        workers: loading processes beside each training process; they change no number.
+        progress: show progress bars on stderr.
+
+    Returns:
+        Steps, seconds, best validation score and what ended the training.
+
+    Raises:
+        ConfigError: unknown system or argument, two budgets, or a run folder that is in the way.
+        DataError: a data set that cannot be used. BudgetError: no place to write.
+    """
+    chosen = choose_scale(scale, settings or {})
+    arguments = resolve_arguments(system, chosen, settings or {})
+    data = open_dataset(dataset, split_file=split)
+    training = labelled_subset(data.split("train", fold), labelled, seed=seed)
+    built = build_system(system, data.task, arguments)
+    stages = [make() for make in built.stages]
+    budgets = _budgets(stages, minutes=minutes, steps=steps, epochs=epochs)
+    sides = {"train": training, "val": data.split("val", fold)}
+    config = _config(system, chosen, arguments, data, sides, seed, fold, budgets[-1], built)
+    folder = Path(run)
+    if resume and (folder / "config.json").exists():
+        _refuse_changes(read_run(folder), config)
+    elif (folder / "config.json").exists():
+        raise ConfigError(f"{folder} holds a run already: continue it with --resume, or choose another folder.")
+    found = write_run(folder, config)
+    source = cache_cases(sides["train"], data.task, folder / "cache" / "train", progress=progress)
+    checking = cache_cases(sides["val"], data.task, folder / "cache" / "val", progress=progress)
+    for stage, budget in zip(stages, budgets, strict=True):
+        stream = stage.stream(source, seed=seed)
+        is_last = stage is stages[-1]
+        outcome = fit(
+            stage.learner,
+            stream,
+            FixedItems(stream.undisturbed(checking), _VALIDATION_ITEMS),
+            folder=folder if is_last else folder / "stages" / stage.name,
+            budget=budget,
+            batch_size=stage.batch_size,
+            seed=seed,
+            precision=stage.precision,
+            devices=devices,
+            nodes=nodes,
+            workers=workers,
+            resume=resume,
+            validate_every=_validation_interval(budget, stream.objects, stage.batch_size),
+            progress=progress,
+        )
+        if outcome.stopped_by == "signal":
+            return outcome
+    _describe(found, system, outcome)
+    return outcome
+
+
+def _budgets(stages: Sequence[Stage], *, minutes: float | None, steps: int | None, epochs: int | None) -> list[Budget]:
+    """Give each stage its share of the budget, in proportion to its length in the paper; or that length itself."""
+    if minutes is None and steps is None and epochs is None:
+        return [Budget(epochs=stage.epochs) for stage in stages]
+    whole = Budget(minutes=minutes, steps=steps, epochs=epochs)
+    if len(stages) == 1:
+        return [whole]
+    shares = [stage.epochs / sum(stage.epochs for stage in stages) for stage in stages]
+    if whole.minutes is not None:
+        return [Budget(minutes=whole.minutes * share) for share in shares]
+    amounts = [max(1, round(getattr(whole, whole.unit) * share)) for share in shares]
+    return [Budget(**{whole.unit: amount}) for amount in amounts]
+
+
+def _config(
+    system: str,
+    scale: str,
+    arguments: Mapping[str, Any],
+    data: Dataset,
+    sides: Mapping[str, Sequence[Case]],
+    seed: int,
+    fold: int,
+    budget: Budget,
+    built: System,
+) -> RunConfig:
+    import torch
+
+    manifest = data.fingerprint()
+    return RunConfig(
+        system=system,
+        arguments=dict(arguments),
+        task=asdict(data.task),
+        seed=seed,
+        threads=torch.get_num_threads(),
+        budget=budget.as_dict(),
+        data={
+            "name": data.name,
+            "sha256": manifest["sha256"],
+            "fold": fold,
+            "split": data.splits.source,
+            **{side: [case.name for case in cases] for side, cases in sides.items()},
+        },
+        command=[Path(sys.argv[0]).name, *sys.argv[1:]],
+        scale=scale,
+        built=built.described(),
+        **describe_environment(),
+    )
+
+
+def _refuse_changes(run: Run, wanted: RunConfig) -> None:
+    if changes := run.config.differences(wanted):
+        raise ConfigError(f"{run.folder}: a resumed run keeps its arguments, but {'; '.join(changes)}.")
+
+
+def _validation_interval(budget: Budget, objects: int | None, batch_size: int) -> int:
+    total = budget.total_steps(objects=objects, batch_size=batch_size)
+    return 200 if total is None else max(1, total // _VALIDATIONS)
+
+
+def _describe(run: Run, system: str, outcome: TrainingOutcome) -> None:
+    entry = catalogue()[system]
+    best = {name: value for name, value in outcome.best.items() if name.startswith("val/")}
+    write_model_card(
+        run,
+        summary=f"{entry.title} ({entry.paper}).",
+        results={f"validation objects at network resolution: {name[4:]}": value for name, value in best.items()},
+    )
