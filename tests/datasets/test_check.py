@@ -1,6 +1,6 @@
 """`check_dataset` on every bad input that can reach a data set; a sound case beside the bad one stays sound.
 
-Row numbers are those of the table of bad inputs that the toolkit promises an answer to (docs/requirements).
+Row numbers are those of the forty bad inputs that the toolkit promises an answer to.
 """
 
 from __future__ import annotations

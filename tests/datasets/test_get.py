@@ -21,24 +21,33 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def published(tmp_path):
-    """Serve an archive with two files on the loopback, and return its source entry."""
-    served = tmp_path / "served"
-    served.mkdir()
-    with tarfile.open(served / "Toy.tar", "w") as archive:
-        for name, content in (("Task01_Toy/dataset.json", b"{}"), ("Task01_Toy/imagesTr/a.nii.gz", b"x" * 3_000_000)):
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
+@pytest.fixture(scope="module")
+def publish(tmp_path_factory):
+    """Serve archives on the loopback; the fixture makes one of the entries given and returns its source."""
+    served = tmp_path_factory.mktemp("served")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=served))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    checksum = hashlib.sha256((served / "Toy.tar").read_bytes()).hexdigest()
-    yield Source(f"http://127.0.0.1:{server.server_port}/Toy.tar", "sha256", checksum, "Task01_Toy", "CC0")
+
+    def make(entries):
+        with tarfile.open(served / "Toy.tar", "w") as archive:
+            for name, content in entries.items():
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+        checksum = hashlib.sha256((served / "Toy.tar").read_bytes()).hexdigest()
+        return Source(f"http://127.0.0.1:{server.server_port}/Toy.tar", "sha256", checksum, "Task01_Toy", "CC0")
+
+    yield make
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def published(publish):
+    """The source of a sound archive with two files."""
+    return publish({"Task01_Toy/dataset.json": b"{}", "Task01_Toy/imagesTr/a.nii.gz": b"x" * 3_000_000})
 
 
 def test_a_verified_archive_is_unpacked_with_progress(published, tmp_path):
@@ -73,6 +82,14 @@ def test_an_archive_without_the_promised_folder_is_refused(published, tmp_path):
     with pytest.raises(DataError, match="holds no folder 'Task02_Other'"):
         get_dataset("toy", tmp_path / "data", sources={"toy": replace(published, folder="Task02_Other")})
     assert list((tmp_path / "data").iterdir()) == []
+
+
+@pytest.mark.parametrize("entry", ["../escaped", "/tmp/medmargin-escaped"])
+def test_row_38_an_archive_that_leads_outside_unpacks_nothing(publish, tmp_path, entry):
+    source = publish({"Task01_Toy/dataset.json": b"{}", entry: b"x"})
+    with pytest.raises(DataError, match="leads outside"):
+        get_dataset("toy", tmp_path / "data", sources={"toy": source})
+    assert [path.name for path in tmp_path.rglob("*")] == ["data"]
 
 
 @pytest.mark.parametrize("url", ["http://example.org/a.tar", "ftp://example.org/a.tar", "file://localhost/etc/passwd"])

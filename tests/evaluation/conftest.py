@@ -14,6 +14,11 @@ from medmargin.imaging.volume import Grid
 STRUCTURES = {"anterior": 1, "posterior": 2}
 
 
+def by_structure(labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Split a label map into one mask per structure."""
+    return {structure: labels == value for structure, value in STRUCTURES.items()}
+
+
 def made_case(
     seed: int = 0, *, name: str = "case_1", patient: str | None = None, unit: str = "mm", **changes: Any
 ) -> CaseResult:
@@ -35,7 +40,7 @@ def made_case(
         "probabilities": probabilities,
         "uncertainty": (0.3 * (labels != truth) + 0.2 * rng.random(labels.shape)).astype(np.float32),
         "volumes": {structure: VolumeInterval(0.4, 0.3, 0.5, 0.9) for structure in STRUCTURES},
-        "floors": {"box": (truth > 0).astype(np.uint8), "ellipse": labels},
+        "floors": {"box": by_structure((truth > 0).astype(np.uint8)), "ellipse": by_structure(labels)},
         "seconds": 1.5,
     }
     arguments |= changes

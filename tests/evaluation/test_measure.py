@@ -95,7 +95,7 @@ def test_structures_can_have_any_label_values_in_any_order(make_case: MakeCase) 
 @pytest.mark.parametrize("what", ["labels", "truth", "uncertainty", "probabilities", "floors"])
 def test_row_21_label_of_another_shape_is_refused(make_case: MakeCase, what: str) -> None:
     wrong = np.zeros((3, 3, 3))
-    value = {"probabilities": {"anterior": wrong}, "floors": {"box": wrong}}.get(what, wrong)
+    value = {"probabilities": {"anterior": wrong}, "floors": {"box": {"anterior": wrong}}}.get(what, wrong)
     with pytest.raises(GeometryError, match=r"case_1: .*shape \(3, 3, 3\), the image \(12, 14, 10\)"):
         make_case(**{what: value})
 

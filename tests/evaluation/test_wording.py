@@ -11,6 +11,10 @@ from medmargin.evaluation.wording import Statement, headlines
 MakeCase = Callable[..., CaseResult]
 
 
+def by_structure(labels: np.ndarray) -> dict[str, np.ndarray]:
+    return {"anterior": labels == 1, "posterior": labels == 2}
+
+
 def by_question(results: list[CaseResult]) -> dict[str, Statement]:
     return {statement.question: statement for statement in headlines(summarise(results))}
 
@@ -19,10 +23,12 @@ def test_model_below_the_ellipse_is_called_out(make_case: MakeCase) -> None:
     truth = np.zeros((12, 14, 10), np.uint8)
     truth[2:8, 2:12, 2:8] = 1
     labels = np.roll(truth, 4, axis=0)
-    below = by_question([make_case(truth=truth, labels=labels, floors={"box": labels, "ellipse": truth})])
+    floors = {"box": by_structure(labels), "ellipse": by_structure(truth)}
+    below = by_question([make_case(truth=truth, labels=labels, floors=floors)])
     assert below["Is it more than the prompt?"].tone == "bad"
     assert "does not even reach the ellipse" in below["Is it more than the prompt?"].meaning
-    above = by_question([make_case(truth=truth, labels=truth, floors={"box": labels, "ellipse": labels})])
+    floors = dict.fromkeys(("box", "ellipse"), by_structure(labels))
+    above = by_question([make_case(truth=truth, labels=truth, floors=floors)])
     assert above["Is it more than the prompt?"].tone == "good"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,17 +28,17 @@ def brain(rng: np.random.Generator) -> Volume:
 
 @pytest.fixture
 def save_nifti(tmp_path: Path) -> Callable[..., Path]:
-    """Write an array as NIfTI with any header field set to any value."""
+    """Write an array as NIfTI with any header field set to any value, also those nibabel would not write."""
 
     def save(
         values: NDArray[Any], *, affine: NDArray[Any] | None = None, name: str = "scan.nii.gz", **fields: Any
     ) -> Path:
-        image = nibabel.Nifti1Image(values, np.eye(4) if affine is None else affine)
+        data = bytearray(nibabel.Nifti1Image(values, np.eye(4) if affine is None else affine).to_bytes())
+        header = np.frombuffer(data, nibabel.Nifti1Header.template_dtype, count=1)[0]
         for field, value in fields.items():
-            image.header[field] = value
+            header[field] = value
         path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        nibabel.save(image, path)
+        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
         return path
 
     return save

@@ -40,7 +40,8 @@ def test_a_linear_field_is_sampled_exactly_inside(spacing, origin, slope):
 
 @given(hnp.arrays(np.uint8, (4, 5, 3), elements=st.sampled_from([0, 3, 7])), st.floats(0.3, 2.5))
 def test_nearest_neighbour_invents_no_label(values, size):
-    sampled = resample(values, source=_grid((4, 5, 3), (1, 1, 1), (0, 0, 0)), target=_grid((6, 6, 6), (size,) * 3, (0.2,) * 3), order=0)
+    source, target = _grid((4, 5, 3), (1, 1, 1), (0, 0, 0)), _grid((6, 6, 6), (size,) * 3, (0.2,) * 3)
+    sampled = resample(values, source=source, target=target, order=0)
     assert set(np.unique(sampled)) <= {0, *np.unique(values)}
     assert sampled.dtype == np.uint8
 

@@ -100,6 +100,17 @@ def test_the_quality_can_be_a_fifth_weighted_term() -> None:
     assert loss(_prediction(logits), target).weights["quality"].item() == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("shape_distance", [n for n, option in SHAPE_DISTANCES.items() if option.can_be_negative])
+def test_a_shape_distance_that_can_be_negative_is_weighted_through_softplus(shape_distance: str, two_parts) -> None:
+    target = _masks(two_parts)
+    loss = PromptableLoss(("dice", "sd"), shape_distance=shape_distance, quality="off")
+    report = loss(_prediction(40 * (target - 0.5)), target)
+    raw = report.terms["sd"].item()
+    assert raw < 0
+    expected = (report.terms["dice"].item() + math.log1p(math.exp(raw))) / 2 + 2 * math.log(2)
+    assert report.total.item() == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("quality", ["fixed", "weighted"])
 def test_the_quality_head_learns_and_the_mask_learns_nothing_from_it(quality) -> None:
     logits, target = _random_batch()

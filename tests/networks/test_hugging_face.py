@@ -36,7 +36,8 @@ def reference(randomise: Callable[[nn.Module], nn.Module]) -> Any:
             "hidden_size": 16, "image_size": SIDE, "patch_size": 8, "mask_input_channels": 8,
         },
         mask_decoder_config={
-            "hidden_size": 16, "mlp_dim": 24, "num_attention_heads": 2, "iou_head_hidden_dim": 16, "layer_norm_eps": 1e-5,
+            "hidden_size": 16, "mlp_dim": 24, "num_attention_heads": 2, "iou_head_hidden_dim": 16,
+            "layer_norm_eps": 1e-5,
         },
     )  # fmt: skip
     model = randomise(transformers.SamModel(config)).eval()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmargin.errors import ConfigError
+from medmargin.networks.blocks.checkpointing import recomputed
 from medmargin.optim.sharp_min import SharpMin
 
 OPTIMISERS = {
@@ -128,6 +129,21 @@ def test_batch_norm_sees_each_batch_once(make_network: MakeNetwork, batches: Bat
     _assert_same(dict(network.named_buffers()), dict(plain.named_buffers()))
     assert network[1].num_batches_tracked == 1
     assert network[1].track_running_stats
+
+
+def test_gradient_checkpointing_changes_nothing(make_network: MakeNetwork, batches: Batches) -> None:
+    class Recomputed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = make_network()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return recomputed(self.inner, x)
+
+    network, plain = Recomputed(), make_network()
+    for either in (network, plain):
+        _train(either, SharpMin(torch.optim.SGD(either.parameters(), lr=0.1), rho=0.5, network=either), batches)
+    _assert_same(_state(network.inner), _state(plain))
 
 
 def test_without_a_network_batch_norm_sees_both_passes(make_network: MakeNetwork, batches: Batches) -> None:

@@ -23,7 +23,8 @@ def verify(
 
     result = recompute(slug, reference)
     outputs = [
-        {"name": o.name, "max_abs": o.max_abs, "max_rel": o.max_rel, "passed": o.passed} for o in result.outputs
+        {"name": o.name, "max_abs": o.max_abs, "max_rel": o.max_rel, "passed": o.passed, "reason": o.reason}
+        for o in result.outputs
     ]
     if json:
         print_json(
@@ -31,10 +32,17 @@ def verify(
              "outputs": outputs}
         )  # fmt: skip
     else:
-        rows = [(o["name"], f"{o['max_abs']:.2e}", f"{o['max_rel']:.2e}", "yes" if o["passed"] else "NO") for o in outputs]
+        rows = [
+            (o.name, _number(o.max_abs), _number(o.max_rel), "yes" if o.passed else f"NO: {o.reason}")
+            for o in result.outputs
+        ]
         verdict = "all within tolerance" if result.passed else "NOT within tolerance"
         print_table(
             f"{slug}: {verdict} ({result.tolerance:g})", ("output", "largest absolute error ", "relative ", "passed"), rows
         )
     if not result.passed:
         raise typer.Exit(1)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2e}"

@@ -55,7 +55,7 @@ def measure_case(
     probabilities: Mapping[str, NDArray[Any]] | None = None,
     uncertainty: NDArray[Any] | None = None,
     volumes: Mapping[str, VolumeInterval] | None = None,
-    floors: Mapping[str, NDArray[Any]] | None = None,
+    floors: Mapping[str, Mapping[str, NDArray[Any]]] | None = None,
     nsd_tolerance: float | None = None,
     seconds: float | None = None,
 ) -> CaseResult:
@@ -69,7 +69,8 @@ def measure_case(
         probabilities: name -> [I, J, K] in [0, 1] before any post-processing, or None.
         uncertainty: [I, J, K] >= 0 in nats, or None.
         volumes: predicted volumes with intervals, by structure.
-        floors: name -> label map [I, J, K] of what the prompts alone give ("box", "ellipse").
+        floors: "box" and "ellipse" -> structure -> [I, J, K] mask of what the prompt alone gives; masks of nested
+            structures may overlap.
         nsd_tolerance: in the grid's unit; by default 1 mm or 2 px.
         seconds: time the prediction took.
 
@@ -77,8 +78,10 @@ def measure_case(
         GeometryError: an array does not have the grid's shape.
         DataError: a label value is no structure, or a number is not finite or outside its range.
     """
-    label_maps = {"truth": truth, "prediction": labels, **(floors or {})}
+    label_maps = {"truth": truth, "prediction": labels}
     _check(case, grid, structures, label_maps, probabilities or {}, uncertainty)
+    for floor, masks in (floors or {}).items():
+        _check_shapes(case, grid, {f"{floor} floor of {name}": mask for name, mask in masks.items()})
     tolerance = NSD_TOLERANCE[grid.unit] if nsd_tolerance is None else nsd_tolerance
     entry: dict[str, Any] = {"case": case, "patient": patient, "seconds": seconds}
     if seconds is None:
@@ -89,8 +92,8 @@ def measure_case(
     entry |= measure_volumes(truth, labels, grid, structures, volumes or {})
     if floors:
         entry["floors"] = {
-            floor: {name: dice(truth == value, mask == value) for name, value in structures.items()}
-            for floor, mask in floors.items()
+            floor: {name: dice(truth == value, masks[name]) for name, value in structures.items()}
+            for floor, masks in floors.items()
         }
     region = band(truth, labels)
     whole, near = _count(truth, labels, structures, probabilities, uncertainty, region)
@@ -142,11 +145,7 @@ def _check(
     maps = {f"probability of {name}": values for name, values in probabilities.items()}
     if uncertainty is not None:
         maps["uncertainty"] = uncertainty
-    for name, array in {**label_maps, **maps}.items():
-        if array.shape != grid.shape:
-            raise GeometryError(
-                f"{case}: the {name} has shape {array.shape}, the image {grid.shape}. Compare files on the same grid."
-            )
+    _check_shapes(case, grid, {**label_maps, **maps})
     for name, array in label_maps.items():
         if sum(np.count_nonzero(array == value) for value in {0, *structures.values()}) != array.size:
             strange = sorted({int(value) for value in np.unique(array)} - {0, *structures.values()})
@@ -157,3 +156,11 @@ def _check(
         limit = 1.0 if name != "uncertainty" else np.inf
         if not (low >= 0.0 and high <= limit + _ROUNDING and high < np.inf):
             raise DataError(f"{case}: the {name} runs from {low} to {high}; expected finite numbers from 0 to {limit}")
+
+
+def _check_shapes(case: str, grid: Grid, arrays: Mapping[str, NDArray[Any]]) -> None:
+    for name, array in arrays.items():
+        if array.shape != grid.shape:
+            raise GeometryError(
+                f"{case}: the {name} has shape {array.shape}, the image {grid.shape}. Compare files on the same grid."
+            )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from medmargin.errors import DataError
 from medmargin.imaging.channels import channel_first
 from medmargin.imaging.decoding import decoding, load_extra
+from medmargin.imaging.itk_header import read_header
 from medmargin.imaging.itk_payload import check_payload
 from medmargin.imaging.volume import LPS_TO_RAS, Volume, checked_grid
 from medmargin.storage import atomic_path
@@ -30,15 +31,9 @@ def read(path: Path, *, volume_index: int | None = None, channels: int | None = 
         MissingExtraError: SimpleITK is not installed.
     """
     sitk = _simpleitk()
+    check_payload(path, read_header(path))
     with decoding(path, "image"):
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
-        kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
-        shape = (*reader.GetSize(), reader.GetNumberOfComponents())
-    check_payload(path, shape, kind)
-    with decoding(path, "image"):
-        image = reader.Execute()
+        image = sitk.ReadImage(str(path))
         values = sitk.GetArrayFromImage(image)
         affine = _ras_affine(image)
     components = image.GetNumberOfComponentsPerPixel() > 1

@@ -49,6 +49,8 @@ def read(path: Path, *, volume_index: int | None = None, channels: int | None = 
     warnings = _naming_warning(path, packed)
     with gzip.open(path, "rb") if packed else open(path, "rb") as stream:
         header, values = _parse(path, stream, packed=packed)
+    if channels is None and header.get_data_dtype().names is not None:
+        channels = values.shape[-1]  # colours
     values = channel_first(path, values, volume_index=volume_index, channels=channels)
     affine, more = _affine(path, header)
     warnings += more

@@ -159,8 +159,8 @@ def _whole(path: Path, voxels: NDArray[Any]) -> tuple[NDArray[Any], list[str]]:
     """Bring whole numbers to an integer dtype."""
     if voxels.dtype.kind in "ui":
         return voxels, []
-    rounded = np.rint(voxels)
     with np.errstate(invalid="ignore"):
+        rounded = np.rint(voxels)
         apart = np.abs(voxels - rounded)
     wrong = ~(apart <= _ROUNDED_FRACTION)  # NaN and infinity too
     if wrong.any():

@@ -67,6 +67,9 @@ def read_page(path: Path, *, page: int | None, as_label: bool) -> tuple[NDArray[
 def _unpacked_by_opencv(path: Path, index: int) -> NDArray[Any]:
     import cv2
 
+    cv2.utils.logging.setLogLevel(
+        cv2.utils.logging.LOG_LEVEL_SILENT
+    )  # it prints what goes wrong instead of saying so to the caller
     with decoding(path, "TIFF"):
         read, pages = cv2.imreadmulti(str(path), start=index, count=1, flags=cv2.IMREAD_UNCHANGED)
     if not read or not pages:

@@ -27,7 +27,8 @@ except ImportError:  # Windows keeps no such account
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _TARGET = 4 * 2**30  # bytes aimed at where no limit is given
 _TYPICAL_PROCESS = 500 * 2**20  # bytes of a process that has loaded torch and a laptop network
-_MOST_IMAGES, _MOST_PROMPTS, _MOST_EMBEDDINGS = 16, 128, 256  # larger batches gain no speed
+_WORKSPACE = 128 * 2**20  # bytes that libraries take for themselves at the first call
+_MOST_IMAGES, _MOST_PROMPTS, _MOST_EMBEDDINGS = 16, 16, 256  # beyond this a processor gets slower, not faster
 _STEM_SIDE = 256  # up to this side encoders keep a full-resolution stem, and embeddings grow with the image
 _ENCODER_BYTES, _WIDE_ENCODER_BYTES = 4096, 1650  # per network pixel up to the stem side, and beyond it
 _DECODER_BYTES, _EMBEDDING_BYTES = 512, 128  # per network pixel up to the stem side
@@ -101,7 +102,8 @@ def plan_batches(
     stem, beyond = min(size, _STEM_SIDE) ** 2, max(size**2 - _STEM_SIDE**2, 0)
     image = stem * _ENCODER_BYTES + beyond * _WIDE_ENCODER_BYTES
     prompt, embedding = stem * _DECODER_BYTES, stem * _EMBEDDING_BYTES
-    fixed = memory_in_use() + outputs + _WORK_BYTES * voxels // volume.grid.shape[2]
+    slices = volume.grid.shape[2]
+    fixed = memory_in_use() + _WORKSPACE + outputs + _WORK_BYTES * voxels // slices
     needed = fixed + max(image, prompt) + 2 * embedding
     if limit is not None and needed > limit:
         raise BudgetError(
@@ -112,8 +114,9 @@ def plan_batches(
     free = max((limit or _TARGET) - fixed, 0)
     images = _within(free // 2, image, _MOST_IMAGES)
     prompts = _within(free // 4, prompt, _MOST_PROMPTS)
-    embeddings = _within(free // 4, embedding, _MOST_EMBEDDINGS)
-    return BatchPlan(images, prompts, embeddings, max(needed, fixed + max(images * image, prompts * prompt)))
+    embeddings = _within(free // 4, embedding, min(_MOST_EMBEDDINGS, 4 * slices))
+    busy = max(images * image, prompts * prompt) + embeddings * embedding
+    return BatchPlan(images, prompts, embeddings, max(needed, fixed + busy))
 
 
 def _within(available: int, each: int, most: int) -> int:

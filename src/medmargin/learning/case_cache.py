@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,15 +29,18 @@ _LAYOUT = 1  # raise when the content of the cached files changes
 
 @dataclass(frozen=True)
 class CachedCases:
-    """The objects of labelled cases: one per slice and structure (a source, see `sources`).
+    """The objects of labelled cases (a source, see `sources`): in volumes one per slice and structure, in pictures each
+    connected component, because that is what a user draws a box around.
 
     Attributes:
         folder: holds <n>.image.npy [K, H, W] or [K, H, W, 3] uint8 and <n>.label.npy [K, H, W] for case n.
         entries: label value -> [N, 2] int64 (case n, slice k) of every object.
+        smallest_component: in pictures, pixels of the smallest component that counts; None takes the structure whole.
     """
 
     folder: Path
     entries: dict[int, NDArray[np.int64]]
+    smallest_component: int | None = None
     _maps: dict[str, NDArray] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -49,10 +53,13 @@ class CachedCases:
         value = values[int(rng.integers(len(values)))]
         case, k = self.entries[value][int(rng.integers(len(self.entries[value])))]
         picture, labels = self._map(f"{case:05d}.image.npy")[k], self._map(f"{case:05d}.label.npy")[k]
-        return np.asarray(picture), np.asarray(labels) == value
+        mask = np.asarray(labels) == value
+        if self.smallest_component is not None:
+            mask = _one_component(mask, self.smallest_component, rng)
+        return np.asarray(picture), mask
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "entries": self.entries, "_maps": {}}  # a copy opens its own memory maps
+        return {**vars(self), "_maps": {}}  # a copy opens its own memory maps
 
     def _map(self, name: str) -> NDArray:
         if name not in self._maps:
@@ -93,7 +100,7 @@ def cache_cases(
             f"data set '{task.name}': none of the {len(cases)} training cases holds an object of {minimum_pixels} "
             "pixels or more in a slice. Check the labels with 'data check'."
         )
-    return CachedCases(folder, entries)
+    return CachedCases(folder, entries, minimum_pixels if task.dims == 2 else None)
 
 
 def _prepare(case: Case, task: Task, folder: Path, number: int, minimum_pixels: int) -> list[tuple[int, int]]:
@@ -110,6 +117,13 @@ def _prepare(case: Case, task: Task, folder: Path, number: int, minimum_pixels: 
             np.save(temporary, values, allow_pickle=False)
     sizes = [np.bincount(plane.ravel(), minlength=task.num_classes) for plane in labels]
     return [(v, k) for k, pixels in enumerate(sizes) for v in task.structures.values() if pixels[v] >= minimum_pixels]
+
+
+def _one_component(mask: NDArray[np.bool_], smallest: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Draw one 8-connected component of at least `smallest` pixels; the whole mask where every component is smaller."""
+    components = cc3d.connected_components(mask, connectivity=8)
+    values = np.flatnonzero(np.bincount(components.ravel())[1:] >= smallest) + 1
+    return components == values[int(rng.integers(len(values)))] if len(values) else mask
 
 
 def _fingerprint(cases: Sequence[Case], task: Task, minimum_pixels: int) -> str:

@@ -23,6 +23,12 @@ from medmargin.runs import RunPaths
 
 Accelerator = Literal["auto", "cpu", "gpu"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+_DOES_NOT_APPLY = (
+    ".*does not have many workers.*",
+    ".*ended before the epoch ended.*",  # our batches do not depend on where an epoch ended
+    ".*eval mode.*",  # averaged weights are in it for good
+    ".*LeafSpec.*",  # Lightning's own business with torch
+)
 
 
 def wants_gpu(accelerator: Accelerator) -> bool:
@@ -94,14 +100,14 @@ def build_trainer(
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence advice that does not apply here: few workers, a mid-epoch checkpoint, tips on other products."""
+    """Silence advice that does not apply here, and tips on other products."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            for message in (".*does not have many workers.*", ".*ended before the epoch ended.*", ".*eval mode.*"):
+            for message in _DOES_NOT_APPLY:
                 warnings.filterwarnings("ignore", message)
             yield
     finally:

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from medmargin.datasets.phantoms import random_picture
+from medmargin.datasets.phantoms import lesson
 from medmargin.errors import ConfigError
 
 Drawn = tuple[NDArray, NDArray[np.bool_]]
@@ -37,21 +37,17 @@ class GeneratedPictures:
     """Generated pictures; no patient's image is needed (`datasets.phantoms`).
 
     Attributes:
-        size: side of a picture in pixels.
-        generate: (rng, size=...) -> picture [size, size] or [size, size, 3], and labels [size, size], not empty.
+        generate: draws a picture and the mask of one object in it, as a pure function of the generator.
     """
 
-    size: int = 128
-    generate: Callable[..., tuple[NDArray, NDArray]] = random_picture
+    generate: Callable[[np.random.Generator], Drawn] = lesson
 
     @property
     def objects(self) -> None:
         return None
 
     def draw(self, rng: np.random.Generator) -> Drawn:
-        picture, labels = self.generate(rng, size=self.size)
-        values = np.flatnonzero(np.bincount(labels.ravel())[1:]) + 1
-        return picture, labels == values[rng.integers(len(values))]
+        return self.generate(rng)
 
 
 @dataclass(frozen=True)

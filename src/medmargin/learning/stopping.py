@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from medmargin.learning.checkpoints import validation_follows
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -37,7 +39,8 @@ class StopOnSignal(Callback):
             heard = torch.tensor(float(self.received), device=trainer.strategy.root_device)
             self.received = bool(trainer.strategy.reduce(heard, reduce_op="sum") > 0)
         if self.received:
-            trainer.limit_val_batches = 0  # whoever asks to stop does not want to wait for a validation
+            if not validation_follows(trainer):
+                trainer.limit_val_batches = 0  # Lightning would validate before it stops; nobody wants to wait for that
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,8 +1,8 @@
 """A small promptable network that learns on a laptop's processor: strided convolutions, then a few attention layers.
 
 No published counterpart. It keeps Segment Anything's prompt encoder and mask decoder and replaces the image encoder: a
-convolutional stem to stride 8, plain attention there (64 cells at 64 pixels, where attention costs next to nothing), and
-back to stride 4. Maps at strides 1 and 2 sharpen the mask while it is upscaled, as in SAM 2 (arXiv:2408.00714).
+convolutional stem to stride 8, plain attention there (64 cells at 64 pixels, where attention costs next to nothing),
+and back to stride 4. Maps at strides 1 and 2 sharpen the mask while it is upscaled, as in SAM 2 (arXiv:2408.00714).
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class CompactEncoder(nn.Module):
         grid: side of the embedding (S / 4), for the learned position table.
     """
 
-    def __init__(self, *, dim: int = 128, attention_dim: int = 192, depth: int = 4, heads: int = 6, grid: int = 16) -> None:
+    def __init__(
+        self, *, dim: int = 128, attention_dim: int = 192, depth: int = 4, heads: int = 6, grid: int = 16
+    ) -> None:
         super().__init__()
         self.stem_full = _ConvBlock(3, dim // 8)
         self.stem_half = _ConvBlock(dim // 8, dim // 4, stride=2)

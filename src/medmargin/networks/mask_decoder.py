@@ -5,6 +5,8 @@ Kirillov et al. 2023, arXiv:2304.02643, appendix A. State-dict names are the off
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,7 +20,7 @@ class _Perceptron(nn.Module):
 
     def __init__(self, dims: list[int]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList([nn.Linear(a, b) for a, b in zip(dims[:-1], dims[1:], strict=True)])
+        self.layers = nn.ModuleList([nn.Linear(inside, outside) for inside, outside in pairwise(dims)])
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
@@ -60,7 +62,9 @@ class MaskDecoder(nn.Module):
             nn.ConvTranspose2d(dim // 4, dim // 8, 2, stride=2),
             nn.GELU(),
         )
-        self.output_hypernetworks_mlps = nn.ModuleList([_Perceptron([dim, dim, dim, dim // 8]) for _ in range(num_masks)])
+        self.output_hypernetworks_mlps = nn.ModuleList(
+            [_Perceptron([dim, dim, dim, dim // 8]) for _ in range(num_masks)]
+        )
         self.iou_prediction_head = _Perceptron([dim, *[iou_hidden] * (iou_depth - 1), num_masks])
 
     def forward(

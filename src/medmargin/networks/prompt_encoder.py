@@ -104,12 +104,15 @@ class PromptEncoder(nn.Module):
         code = self._position(points)
         kind = labels[..., None]
         code = torch.where(kind == -1, self.not_a_point_embed.weight, code)
-        code = code + torch.where(kind == 0, self.point_embeddings[0].weight, 0.0)
-        return code + torch.where(kind == 1, self.point_embeddings[1].weight, 0.0)
+        code = code + torch.where(kind == 0, self._kind_embedding(0), 0.0)
+        return code + torch.where(kind == 1, self._kind_embedding(1), 0.0)
 
     def _boxes(self, boxes: Tensor) -> Tensor:
-        corners = torch.cat([self.point_embeddings[2].weight, self.point_embeddings[3].weight])  # [2, dim]
+        corners = torch.cat([self._kind_embedding(2), self._kind_embedding(3)])  # [2, dim]
         return self._position(boxes.reshape(-1, 2, 2)) + corners
+
+    def _kind_embedding(self, kind: int) -> Tensor:
+        return self.point_embeddings.get_parameter(f"{kind}.weight")  # [1, dim]
 
     def _position(self, pixels: Tensor) -> Tensor:
         return self.pe_layer((pixels.float() + 0.5) / self.image_size)

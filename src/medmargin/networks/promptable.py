@@ -35,8 +35,9 @@ class Promptable(nn.Module):
     Args:
         image_encoder: [B, 3, S, S] in [0, 1] -> features [B, dim, G, G], or an `Embedding`.
         prompt_encoder, mask_decoder: of the same width and grid.
-        box_as_mask: give each box also as a coarse mask prompt, the logits of its inscribed ellipse, and let the decoder
-            correct them. Published networks do not; at laptop scale it saves most of the training (see docs/systems).
+        box_as_mask: give each box also as a coarse mask prompt, the logits of its inscribed ellipse, and let the
+            decoder correct them. Published networks do not; at laptop scale it saves most of the training (see
+            docs/systems).
     """
 
     def __init__(

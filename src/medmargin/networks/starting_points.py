@@ -30,7 +30,8 @@ def promptable_network(
     Args:
         encoder: "tiny-vit" is LiteMedSAM, "efficient-vit" EfficientViT-SAM-L0, "compact" the laptop scale.
         image_size: side of the network input in pixels.
-        init: "none" for random weights, "shipped" for those of the package (compact only), or a file of official weights.
+        init: "none" for random weights, "shipped" for those of the package (compact only), or a file of official
+            weights.
         gradient_checkpointing: trade time for memory in the image encoder.
 
     Raises:

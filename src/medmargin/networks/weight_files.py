@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from medmargin.storage import sha256 as sha256_of
 _WRAPPERS = ("model", "state_dict")
 _DAMAGED = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
-    SafetensorError, TypeError, ValueError, struct.error,
+    SafetensorError, TypeError, ValueError, struct.error, zipfile.BadZipFile,
 )  # what the readers raise on damaged bytes
 
 
@@ -79,10 +80,12 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], *, origin: st
 def _read(path: Path) -> Any:
     try:
         with open(path, "rb") as file:
-            start = file.read(9)
-        if start[8:] == b"{":  # safetensors: 8 bytes of header length, then JSON
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+            if file.read(9)[8:] == b"{":  # safetensors: 8 bytes of header length, then JSON
+                return load_file(path)
+            if zipfile.is_zipfile(file) and any(item.compress_type for item in zipfile.ZipFile(file).infolist()):
+                raise CheckpointError(f"{path}: a compressed archive, which PyTorch never writes. Fetch it again")
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: holds something else than tensors, which could be code, or is not a weight file; nothing was "

@@ -14,13 +14,13 @@ def frozen_batch_norm_statistics(module: nn.Module, *, count_batches: bool = Fal
     """Keep running means and variances as they are, while layers in training mode still normalise by the batch.
 
     Args:
-        module: any network; layers in evaluation mode are left alone.
+        module: any network; layers in evaluation mode keep normalising by their statistics.
         count_batches: the released sharpness-aware code sets the momentum to 0, so that `num_batches_tracked` goes on
             counting; True repeats that. The default keeps the counter too, which layers without momentum
             (cumulative averages) need.
     """
     attribute, frozen = ("momentum", 0.0) if count_batches else ("track_running_stats", False)
-    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.training]
+    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
     before = [getattr(layer, attribute) for layer in layers]
     for layer in layers:
         setattr(layer, attribute, frozen)

@@ -22,14 +22,15 @@ def cosine_with_warmup(step: int, *, total_steps: int, warmup_steps: int = 0, fl
     Args:
         step: optimiser steps already taken, from 0.
         total_steps: steps of the whole run, warm-up included.
-        warmup_steps: steps of the rise; the first step without it has factor 1.
+        warmup_steps: steps of the rise, at most half of the run; the first step without it has factor 1.
         floor: factor at the end.
 
     Raises:
-        ConfigError: the warm-up does not end before the run, or the floor is outside [0, 1].
+        ConfigError: a run without steps, a negative warm-up, or a floor outside [0, 1].
     """
-    if not 0 <= warmup_steps < total_steps:
-        raise ConfigError(f"warmup_steps is {warmup_steps}: expected 0 or more and less than the {total_steps} steps.")
+    if warmup_steps < 0 or total_steps < 1:
+        raise ConfigError(f"warmup_steps is {warmup_steps} of {total_steps}: expected 0 or more, of at least one step.")
+    warmup_steps = min(warmup_steps, total_steps // 2)
     if not 0 <= floor <= 1:
         raise ConfigError(f"floor is {floor}: expected a factor between 0 and 1.")
     if step < warmup_steps:

@@ -25,6 +25,7 @@ class RunConfig(BaseModel):
         budget: what ended the training, e.g. {"steps": 2000}.
         data: name of the data set, cases of each side of the split, `sha256` of the file manifest.
         command: the command line, or the call, that started the run.
+        scale: "laptop" or "paper". built: number of weights, and where they started from.
         versions: package -> version. git: revision of the source tree, with "-dirty" where files had changed.
     """
 
@@ -39,6 +40,8 @@ class RunConfig(BaseModel):
     budget: dict[str, float] = {}
     data: dict[str, Any] = {}
     command: list[str] = []
+    scale: str | None = None
+    built: dict[str, Any] = {}
     versions: dict[str, str] = {}
     git: str | None = None
 

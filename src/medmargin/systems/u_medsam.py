@@ -27,6 +27,7 @@ from medmargin.systems.system import Stage, System
     laptop={
         "encoder": "compact", "image_size": 64, "frame": "object", "init": "shipped", "lr": 1e-3, "batch_size": 16,
         "box_jitter": 2, "augmentation": "strong", "average_decay": 0.99, "precision": "bf16-mixed", "epochs": 20,
+        "loss_lr_factor": 5.0,
     },
 )  # fmt: skip
 def u_medsam(

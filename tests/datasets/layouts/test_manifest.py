@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from medmargin.datasets.check import check_dataset
 from medmargin.datasets.dataset import open_dataset
 from medmargin.datasets.layouts import manifest
 from medmargin.datasets.loading import load_case, load_image
@@ -79,6 +80,15 @@ def test_row_28_an_empty_channel_cell_is_named(files):
     dataset = open_dataset(_write(files, text))
     with pytest.raises(DataError, match=r"case 'a'.*channel 'image2' is missing"):
         load_image(dataset.cases[0], dataset.task)
+
+
+def test_a_real_dicom_folder_is_an_image(data_root, tmp_path):
+    series = next((data_root / "dicom").rglob("HippoCrop"))
+    (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {"0": "MRI"}, "labels": {"organ": 1}}))
+    dataset = open_dataset(_write(tmp_path, f"case,image,split\na,{series},test\n"))
+    image = load_image(dataset.split("test")[0], dataset.task)
+    assert sorted(image.grid.shape) == [34, 40, 50]
+    assert check_dataset(dataset).errors == ()
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,10 @@ from medmargin.datasets.layouts.values import labels_found
 from medmargin.datasets.splits import PARTS, Splits
 from medmargin.datasets.task import Task
 from medmargin.errors import DataError
+from medmargin.imaging.content import format_of_name
 
 FILE_NAME = "manifest.csv"
 _IMAGE_COLUMN = re.compile(r"image(\d*)")
-_PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 _OWN_COLUMNS = ("label", "split", "text", "scribbles")
 
 
@@ -88,7 +88,7 @@ def _splits(path: Path, rows: Mapping[str, Row]) -> Splits | None:
 
 
 def _task(path: Path, cases: list[Case], columns: list[str]) -> Task:
-    kinds = {2 if case.images[0].suffix.lower() in _PICTURES else 3 for case in cases}
+    kinds = {2 if format_of_name(case.images[0]) == "picture" else 3 for case in cases}
     if len(kinds) > 1:
         raise DataError(f"{path}: lists pictures and volumes; expected one kind. Split it into two manifests")
     source = path.parent / DESCRIPTION

@@ -18,8 +18,8 @@ from medmargin.datasets.layouts.description import FILE_NAME, Description, make_
 from medmargin.datasets.layouts.listing import Listing
 from medmargin.datasets.layouts.tables import Row, patient_of, read_table
 from medmargin.datasets.task import Task
+from medmargin.imaging.content import format_of_name
 
-_PICTURES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 # The first of these columns that a case fills is its text; texts made from the mask would give the answer away.
 _TEXT_COLUMNS = ("text", "generic", "clinical_notes", "finding")
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
@@ -67,7 +67,7 @@ def read(folder: Path) -> Listing:
 
 
 def _task(folder: Path, description: Description) -> Task:
-    is_picture = description.file_ending.lower() in _PICTURES
+    is_picture = format_of_name(Path(f"case{description.file_ending}")) == "picture"
     return make_task(
         description.name or re.sub(r"^Dataset\d{3}_", "", folder.name),
         channels=description.channel_names,
@@ -81,12 +81,13 @@ def _task(folder: Path, description: Description) -> Task:
 def _cases(part: _Part, facts: Mapping[str, Row], texts: Mapping[str, Row]) -> tuple[Case, ...]:
     raters = sorted(path for path in part.folder.glob(f"labels{part.suffix}_rater*") if path.is_dir())
     scribbles = part.folder / f"scribbles{part.suffix}"
+    is_one_file = _is_one_file_per_case(part)
     cases = []
     for name, found in sorted(_channels_by_case(part).items()):
         attributes = facts.get(name, {})
         file = f"{name}{part.ending}"
         # A missing channel stays in the list: reading the case then names it.
-        count = 1 if _is_one_file_per_case(part) else max(len(part.channels), *(channel + 1 for channel in found))
+        count = 1 if is_one_file else max(len(part.channels), *(channel + 1 for channel in found))
         label = part.labels / file
         cases.append(
             Case(
@@ -115,7 +116,7 @@ def _channels_by_case(part: _Part) -> dict[str, set[int]]:
 
 def _is_one_file_per_case(part: _Part) -> bool:
     """Tell whether the three channels of each picture are the R, G and B of one file."""
-    if part.ending.lower() not in _PICTURES or len(part.channels) != 3:
+    if format_of_name(Path(f"case{part.ending}")) != "picture" or len(part.channels) != 3:
         return False
     return not any(part.images.glob(f"*_0001{part.ending}"))
 

@@ -6,10 +6,7 @@ says what that is.
 
 from __future__ import annotations
 
-import csv
-import io
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +15,13 @@ from medmargin.datasets.case import Case
 from medmargin.datasets.layouts.description import FILE_NAME
 from medmargin.datasets.layouts.manifest import FILE_NAME as MANIFEST
 from medmargin.datasets.layouts.npz import TEST_FOLDER, challenge_intensities
+from medmargin.datasets.layouts.tables import write_table
 from medmargin.datasets.splits import Splits, write_splits
 from medmargin.datasets.task import Task
 from medmargin.errors import ConfigError
 from medmargin.imaging import Volume, challenge_npz
 from medmargin.imaging.image_output import write_image
-from medmargin.storage import atomic_path, write_json
+from medmargin.storage import write_json
 
 
 class Writer(ABC):
@@ -86,7 +84,7 @@ class Writer(ABC):
     def _write_attributes(self) -> None:
         cases = (*self.training, *self.test)
         rows = [{"case": case.name, **case.attributes, "patient": case.patient} for case in cases]
-        _write_csv(self.folder / "attributes.csv", rows)
+        write_table(self.folder / "attributes.csv", rows)
 
 
 class NnunetWriter(Writer):
@@ -106,7 +104,7 @@ class NnunetWriter(Writer):
         self._write_attributes()
         texts = [{"case": case.name, "text": case.text} for case in (*self.training, *self.test) if case.text]
         if texts:
-            _write_csv(self.folder / "texts.csv", texts)
+            write_table(self.folder / "texts.csv", texts)
 
 
 class MsdWriter(Writer):
@@ -186,7 +184,7 @@ class ManifestWriter(Writer):
             for part, cases in (("", self.training), ("test", self.test))
             for case in cases
         ]
-        _write_csv(self.folder / MANIFEST, rows)
+        write_table(self.folder / MANIFEST, rows)
         write_json(self.folder / FILE_NAME, self._description())
 
 
@@ -201,13 +199,3 @@ WRITERS: dict[str, type[Writer]] = {
 def _msd_entry(case: Case) -> dict[str, str]:
     image = {"image": f"./{case.images[0].as_posix()}"}
     return image if case.label is None else {**image, "label": f"./{case.label.as_posix()}"}
-
-
-def _write_csv(target: Path, rows: Sequence[dict[str, Any]]) -> None:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    with atomic_path(target) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")

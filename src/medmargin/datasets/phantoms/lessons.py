@@ -9,13 +9,36 @@ from numpy.typing import NDArray
 from medmargin.datasets.phantoms.noise import Picture, smooth_noise
 from medmargin.datasets.phantoms.pictures import random_picture
 
+_COLOUR_SHARE = 0.35
+_SMALLEST_SIDE = 3  # pixels
 _RING = 0.12  # width of the surroundings an object is compared with, as a fraction of its longest side
 _CLEAR = 0.9  # contrast-to-noise ratio from which every object is shown
 _FAINT_SHARE = 0.05  # share of the objects without any contrast that are shown all the same
+_SPARSE = 0.25  # share of its box below which an object counts as sparse: rings, trees, scattered parts ...
+_SPARSE_SHARE = 0.4  # ... of which only this share is shown
+
+
+def lesson(
+    rng: np.random.Generator, *, sizes: tuple[int, ...] = (96, 128, 160)
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Draw a picture and one object in it that is worth showing.
+
+    Args:
+        rng: source of every random choice. sizes: sides of the pictures in pixels.
+
+    Returns:
+        picture [size, size] or [size, size, 3] float32, and the object's mask [size, size].
+    """
+    while True:
+        picture, labels = coloured_picture(rng, size=int(rng.choice(sizes)))
+        for value in rng.permutation(np.flatnonzero(np.bincount(labels.ravel())[1:]) + 1)[:4]:
+            mask = labels == value
+            if is_instructive(picture, mask, rng):
+                return picture, mask
 
 
 def coloured_picture(
-    rng: np.random.Generator, *, size: int = 128, colour: float = 0.35
+    rng: np.random.Generator, *, size: int = 128, colour: float = _COLOUR_SHARE
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Generate a picture and show a share of them in colour.
 
@@ -31,13 +54,18 @@ def coloured_picture(
 
 
 def is_instructive(picture: NDArray, mask: NDArray[np.bool_], rng: np.random.Generator) -> bool:
-    """Decide whether to show an object: always where its contrast is clear, rarely where it has none.
+    """Decide whether to show an object: always where its contrast is clear, rarely where it has none or is sparse.
 
     A generator that draws every contrast draws many objects that nobody can see; they teach a network to answer every
     box with an ellipse. Contrast is |mean inside - mean around| over the root mean variance of both.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    reach = max(int(_RING * max(rows[-1] - rows[0], columns[-1] - columns[0])), 2)
+    height, width = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
+    if min(height, width) < _SMALLEST_SIDE:
+        return False
+    if np.count_nonzero(mask) < _SPARSE * height * width and rng.random() > _SPARSE_SHARE:
+        return False
+    reach = max(int(_RING * max(height, width)), 2)
     inside = mask.astype(np.uint8)
     around = cv2.dilate(inside, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) - inside
     grey = picture if picture.ndim == 2 else picture.mean(axis=2)

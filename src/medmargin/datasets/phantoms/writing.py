@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from medmargin.datasets.case import Case
+from medmargin.datasets.layouts.tables import write_table
+from medmargin.datasets.new_folder import new_folder
 from medmargin.datasets.phantoms.acquisition import PIXEL_MM
 from medmargin.datasets.phantoms.cohort import Patient, Scan, invite_patients, scan_patient
 from medmargin.datasets.phantoms.files import ENDINGS, write_image, write_label, write_probability
@@ -19,7 +18,7 @@ from medmargin.datasets.phantoms.organs import SOFTNESS, STRUCTURES
 from medmargin.datasets.phantoms.raters import CORRELATION_MM, label_probabilities
 from medmargin.datasets.splits import make_folds, write_splits
 from medmargin.errors import ConfigError
-from medmargin.storage import atomic_path, write_json
+from medmargin.storage import write_json
 
 Progress = Callable[[int, int], None]
 
@@ -87,16 +86,9 @@ def write_phantom_dataset(
         BudgetError: the disk is full or the folder cannot be written; nothing is left behind then.
     """
     plan = PhantomPlan(dims, cases, test_cases, seed, raters, edge_sd_mm, rater_sd_mm)
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} exists already. Choose another folder for the phantom data set or remove it.")
-    with atomic_path(folder) as part:
-        try:
-            _write_all(part, plan, progress)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
-    return folder
+    with new_folder(folder) as part:
+        _write_all(part, plan, progress)
+    return Path(folder)
 
 
 def _write_all(folder: Path, plan: PhantomPlan, progress: Progress | None) -> None:
@@ -114,7 +106,7 @@ def _write_all(folder: Path, plan: PhantomPlan, progress: Progress | None) -> No
     write_json(folder / "phantom.json", _truth(plan, sizes))
     scans = [Case(p.case_name(visit), p.name, ()) for p in training for visit in range(p.visits)]
     write_splits(folder / "splits_final.json", make_folds(scans, seed=plan.seed))
-    _write_csv(folder / "attributes.csv", rows)
+    write_table(folder / "attributes.csv", rows)
 
 
 def _scans(plan: PhantomPlan, training: list[Patient], tested: list[Patient]) -> Iterator[tuple[str, Scan]]:
@@ -189,12 +181,3 @@ def _truth(plan: PhantomPlan, sizes: dict[str, dict[str, float]]) -> dict[str, o
         },
         "expected_pixels" if plan.dims == 2 else "expected_volume_ml": sizes,
     }
-
-
-def _write_csv(target: Path, rows: list[dict[str, object]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    with atomic_path(target) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
