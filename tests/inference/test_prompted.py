@@ -188,7 +188,7 @@ def test_a_volume_of_unknown_spacing_has_no_millilitres_but_a_reason(
     assert structure.low_voxels <= structure.voxels <= structure.high_voxels
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.99))
 def test_volume_intervals_hold_their_estimate_and_confidence_is_a_fraction(
     tiny_network: Promptable, seed: int, level: float

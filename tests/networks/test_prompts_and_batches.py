@@ -101,3 +101,18 @@ def test_a_box_trains_every_weight_but_those_of_other_prompts_and_masks(network:
     for name, weight in network.named_parameters():
         learns = weight.grad is not None and bool(weight.grad.any())
         assert learns != name.startswith(OTHER_PROMPTS), name
+
+
+@pytest.mark.parametrize("system", ["tiny_medsam_lite", "tiny_sam"])
+def test_bfloat16_training_steps_follow_single_precision(request: pytest.FixtureRequest, system: str) -> None:
+    built = request.getfixturevalue(system)
+    network = built if isinstance(built, Promptable) else built(32)
+    image, gradients = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(3)), []
+    for enabled in (False, True):
+        network.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            prediction = network(image, boxes=BOXES[:2])
+        prediction.logits.float().pow(2).mean().backward()
+        gradients.append(network.mask_decoder.iou_token.weight.grad.clone())
+    cosine = torch.nn.functional.cosine_similarity(*gradients)
+    assert float(cosine) > 0.95

@@ -91,6 +91,17 @@ def test_gradient_checkpointing_changes_no_number(randomise: Callable[[nn.Module
         assert torch.equal(found, expected), name
 
 
+def test_gradient_checkpointing_keeps_less_than_half_of_the_activations() -> None:
+    def kept(*, gradient_checkpointing: bool) -> int:
+        sizes = []
+        encoder = TinyViT(**SMALL, gradient_checkpointing=gradient_checkpointing)
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.nbytes) or x, lambda x: x):
+            encoder(torch.rand(2, 3, 64, 64))
+        return sum(sizes)
+
+    assert kept(gradient_checkpointing=True) < kept(gradient_checkpointing=False) / 2
+
+
 def test_an_image_is_encoded_the_same_alone_and_in_a_batch(randomise: Callable[[nn.Module], nn.Module]) -> None:
     encoder = randomise(TinyViT(**SMALL)).eval()
     images = torch.rand(3, 3, 36, 36)

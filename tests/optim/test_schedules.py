@@ -38,6 +38,12 @@ def test_it_stays_between_floor_and_one_and_peaks_after_the_warm_up(total: int, 
     assert values[warmup:] == sorted(values[warmup:], reverse=True)
 
 
+@given(st.integers(1, 60), st.integers(0, 200), st.integers(0, 70))
+def test_a_warm_up_takes_at_most_half_of_the_run(total: int, warmup: int, step: int) -> None:
+    cut = cosine_with_warmup(step, total_steps=total, warmup_steps=min(warmup, total // 2))
+    assert cosine_with_warmup(step, total_steps=total, warmup_steps=warmup) == cut
+
+
 def test_a_resumed_scheduler_continues_where_it_stopped() -> None:
     def scheduler() -> tuple[torch.optim.SGD, torch.optim.lr_scheduler.LambdaLR]:
         optimiser = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.5)

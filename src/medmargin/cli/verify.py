@@ -37,9 +37,8 @@ def verify(
             for o in result.outputs
         ]
         verdict = "all within tolerance" if result.passed else "NOT within tolerance"
-        print_table(
-            f"{slug}: {verdict} ({result.tolerance:g})", ("output", "largest absolute error ", "relative ", "passed"), rows
-        )
+        columns = ("output", "largest absolute error ", "relative ", "passed")
+        print_table(f"{slug}: {verdict} ({result.tolerance:g})", columns, rows)
     if not result.passed:
         raise typer.Exit(1)
 

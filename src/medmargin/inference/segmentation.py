@@ -42,7 +42,7 @@ class StructureResult:
     reason: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Segmentation:
     """Labels, probabilities and uncertainty maps of one image.
 

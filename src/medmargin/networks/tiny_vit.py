@@ -34,8 +34,8 @@ class TinyViT(nn.Module):
         local_conv_size: kernel of the depth-wise convolution of an attention block.
         stride1_dims: a stage keeps the grid on entering one of these widths; on entering another, the grid halves.
         neck_width: width of the embedding.
-        gradient_checkpointing: recompute each block in the backward pass (batch-norm at full resolution is what fills
-            the memory: 10 GB at 256 px and batch 4).
+        gradient_checkpointing: recompute each block and downsampling in the backward pass (batch-norm at full
+            resolution is what fills the memory: 10 GB at 256 px and batch 4).
     """
 
     def __init__(
@@ -94,9 +94,10 @@ class _Stage(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
 
     def forward(self, x: Tensor) -> Tensor:
-        for block in self.blocks:
-            x = recomputed(block, x) if self.gradient_checkpointing else block(x)
-        return x if self.downsample is None else self.downsample(x)
+        parts = [*self.blocks] if self.downsample is None else [*self.blocks, self.downsample]
+        for part in parts:
+            x = recomputed(part, x) if self.gradient_checkpointing else part(x)
+        return x
 
 
 class _ConvNorm(nn.Module):

@@ -11,6 +11,7 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -31,7 +32,7 @@ class Entry:
     """What the catalogue knows of a system without building it.
 
     Attributes:
-        slug: its name, also its file name. title: first line of its docstring. paper: arXiv id or DOI.
+        slug: its name, also its file name. title: first line of the file's docstring. paper: arXiv id or DOI.
         dims: 2 or 3. needs: what it asks of the data ("labelled", "boxes", ...). stages: its learning stages.
         laptop: arguments that differ at laptop scale. module: where it lives.
     """
@@ -59,7 +60,7 @@ def system(
 
     def mark(build: Callable[..., System]) -> Callable[..., System]:
         build.entry = Entry(  # type: ignore[attr-defined]
-            slug, _title(build.__doc__), paper, dims, needs, stages, build.__module__, dict(laptop)
+            slug, _title(sys.modules[build.__module__].__doc__), paper, dims, needs, stages, build.__module__, dict(laptop)
         )
         return build
 
@@ -171,14 +172,15 @@ def _checked(slug: str, name: str, value: Any, hint: Any) -> Any:
 
 
 def _read_entry(path: Path, module: str) -> Entry | None:
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body:
         if not isinstance(node, ast.FunctionDef):
             continue
         for call in node.decorator_list:
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "system":
                 arguments = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
                 slug = ast.literal_eval(call.args[0])
-                return Entry(slug, _title(ast.get_docstring(node)), module=module, **arguments)
+                return Entry(slug, _title(ast.get_docstring(tree)), module=module, **arguments)
     return None
 
 

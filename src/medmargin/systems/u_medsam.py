@@ -74,7 +74,7 @@ def u_medsam(
         teacher: file of LiteMedSAM weights; the encoder first learns its embeddings, with its prompt encoder and decoder.
         terms: loss terms: mse (pixel), dice (region), ce and sd (distribution).
         weighting: learn the weight of each term (L_i / 2p_i^2 + ln(1 + p_i^2)), or add them up.
-        shape_distance: penalised_ce, boundary, hausdorff_dt or sdm_l1.
+        shape_distance: a key of `losses.shape_distance.SHAPE_DISTANCES`: penalised_ce, boundary, hausdorff_dt, sdm_l1 ...
         quality: what becomes of the squared error of the estimated IoU: added, weighted like a term, or off.
         rho: radius of SharpMin; 0 is plain AdamW. adaptive: its scale-free variant (rho about ten times larger).
         perturbs_loss: SharpMin moves the loss weights too.
@@ -91,7 +91,7 @@ def u_medsam(
     from medmargin.inference import Framing, PromptedPredictor
     from medmargin.networks.starting_points import promptable_network
     from medmargin.transforms import Augmentation, shown
-    from medmargin.uncertainty import PromptPerturbation
+    from medmargin.uncertainty.prompt_perturbation import PromptPerturbation
 
     network = promptable_network(
         encoder, image_size=image_size, init=init, gradient_checkpointing=gradient_checkpointing
