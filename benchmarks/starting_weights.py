@@ -4,8 +4,8 @@
     python benchmarks/starting_weights.py --out runs/starting-weights --resume
     python benchmarks/starting_weights.py --out runs/starting-weights --ship
 
-`--data` holds Dataset901_BUSI and Dataset904_DSB2018; only the training side of their fold 0 is used. `--ship` writes the
-finished weights, in half precision, with their model card into the package.
+`--data` holds Dataset901_BUSI and Dataset904_DSB2018; only the training side of their fold 0 is used. `--ship` writes
+the finished weights, in half precision, with their model card into the package.
 """
 
 from __future__ import annotations
@@ -20,8 +20,16 @@ import torch
 
 from medmargin.datasets import Task, open_dataset
 from medmargin.learning import (
-    Budget, FixedItems, GeneratedPictures, Mixture, Optimisation, PromptedLearner, PromptedSlices, Prompting,
-    cache_cases, fit,
+    Budget,
+    FixedItems,
+    GeneratedPictures,
+    Mixture,
+    Optimisation,
+    PromptedLearner,
+    PromptedSlices,
+    Prompting,
+    cache_cases,
+    fit,
 )  # fmt: skip
 from medmargin.losses.promptable import PromptableLoss
 from medmargin.networks.starting_points import SHIPPED, promptable_network
@@ -112,10 +120,10 @@ def ship(out: Path) -> None:
     write_weights(target / "model.safetensors", state, about={"precision": "float16"})
     write_model_card(
         shipped,
-        summary="Starting weights of U-MedSAM (arXiv:2408.08881) at laptop scale: the compact network, trained with the "
-        "paper's learned loss weighting on generated pictures and, for a fifth of the objects, on the training side of "
-        "BUSI (CC0 1.0; Al-Dhabyani et al. 2020) and DSB2018 (CC0 1.0; Caicedo et al. 2019). SharpMin was off: it belongs "
-        "to the fine-tuning.",
+        summary="Starting weights of U-MedSAM (arXiv:2408.08881) at laptop scale: the compact network, trained with "
+        "the paper's learned loss weighting on generated pictures and, for one object in six, on the training side of "
+        "BUSI (CC0 1.0; Al-Dhabyani et al. 2020) and DSB2018 (CC0 1.0; Caicedo et al. 2019). SharpMin was off: it "
+        "belongs to the fine-tuning.",
     )
     print(f"{target}: {(target / 'model.safetensors').stat().st_size / 1e6:.1f} MB")
 

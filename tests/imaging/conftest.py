@@ -89,7 +89,10 @@ def save_series(tmp_path: Path, ct_slice: Callable[..., Any], rng: np.random.Gen
     """
 
     def save(
-        heights: Sequence[float], *, edit: Callable[[Any, int], None] = lambda dataset, index: None, name: str = "series"
+        heights: Sequence[float],
+        *,
+        edit: Callable[[Any, int], None] = lambda dataset, index: None,
+        name: str = "series",
     ) -> Path:
         folder = tmp_path / name
         folder.mkdir(parents=True)

@@ -51,7 +51,9 @@ def test_pictures_grey_and_colour(tmp_path, rng, shape):
     assert (read.dims, read.grid.unit) == (2, "px")
 
 
-@pytest.mark.parametrize("extra", [{"spacing": np.ones(3)}, {"gts": np.zeros((4, 5, 3), np.uint8)}, {"boxes": np.zeros((1, 6))}])
+@pytest.mark.parametrize(
+    "extra", [{"spacing": np.ones(3)}, {"gts": np.zeros((4, 5, 3), np.uint8)}, {"boxes": np.zeros((1, 6))}]
+)
 def test_a_volume_three_voxels_wide_is_no_colour_picture(tmp_path, extra):
     np.savez(tmp_path / "a.npz", imgs=np.zeros((4, 5, 3), np.uint8), **extra)
     assert challenge_npz.read(tmp_path / "a.npz").image.voxels.shape == (1, 3, 5, 4)
@@ -116,7 +118,10 @@ def test_row_36_a_zip_bomb_is_refused(tmp_path):
     header = io.BytesIO()
     side = 700
     npy.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (side, side, side)})
-    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("imgs.npy", "w") as member:
+    with (
+        zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("imgs.npy", "w") as member,
+    ):
         member.write(header.getvalue())
         for _ in range(side):
             member.write(b"\0" * side * side)

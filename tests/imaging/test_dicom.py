@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
 from medmargin.errors import DataError, GeometryError, MissingExtraError
 from medmargin.imaging import list_series, read_image, to_working
@@ -92,7 +94,10 @@ def test_row_17_several_series_are_listed(data_root):
 
 
 def test_slices_are_sorted_by_position_and_rows_come_second(save_series):
-    folder = save_series([7.5, 0.0, 5.0, 2.5], edit=lambda d, i: setattr(d, "PixelData", np.full((6, 5), d.ImagePositionPatient[2] * 2, np.int16).tobytes()))
+    folder = save_series(
+        [7.5, 0.0, 5.0, 2.5],
+        edit=lambda d, i: setattr(d, "PixelData", np.full((6, 5), d.ImagePositionPatient[2] * 2, np.int16).tobytes()),
+    )
     volume = read_image(folder)
     assert volume.voxels[0, 0, 0].tolist() == [0, 5, 10, 15]
     assert volume.grid.shape == (5, 6, 4)
@@ -106,7 +111,9 @@ def test_slices_are_sorted_by_position_and_rows_come_second(save_series):
 def test_row_15_monochrome1_is_inverted_for_radiographs_but_not_for_ct(save_series):
     ct = read_image(save_series(HEIGHTS, name="a", edit=setting(PhotometricInterpretation="MONOCHROME1")))
     assert ct.warnings == ()
-    xray = read_image(save_series(HEIGHTS, name="b", edit=setting(PhotometricInterpretation="MONOCHROME1", Modality="DX")))
+    xray = read_image(
+        save_series(HEIGHTS, name="b", edit=setting(PhotometricInterpretation="MONOCHROME1", Modality="DX"))
+    )
     assert "inverted" in xray.warnings[0]
 
 
@@ -225,7 +232,26 @@ def test_row_20_jpeg_lossless_without_a_codec_names_the_extra(save_series):
         read_image(save_series(HEIGHTS, edit=edit))
 
 
-@pytest.mark.parametrize("syntax", ["RLELossless", "JPEG2000Lossless", "JPEGLSLossless"])
+def test_jpeg_2000_slices_are_read(save_series):
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEG2000Lossless
+
+    pixels = np.arange(64 * 48, dtype=np.uint8).reshape(64, 48)
+
+    def pack(dataset, index):
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, format="JPEG2000", irreversible=False)
+        dataset.Rows, dataset.Columns = pixels.shape
+        dataset.BitsAllocated = dataset.BitsStored = 8
+        dataset.HighBit, dataset.PixelRepresentation = 7, 0
+        dataset.PixelData = encapsulate([stream.getvalue()])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+
+    assert np.array_equal(read_image(save_series(HEIGHTS, edit=pack)).voxels[0, ..., 2].T, pixels)
+
+
+@pytest.mark.parametrize("syntax", ["RLELossless", "JPEGLSLossless"])
 def test_packed_slices_are_read(save_series, syntax):
     import pydicom.uid
 
@@ -261,7 +287,9 @@ def test_a_colour_picture_without_place_is_a_picture(ct_slice, tmp_path, rng):
 
 def test_row_10_a_film_needs_a_frame(ct_slice, tmp_path, rng):
     frames = rng.integers(0, 255, (3, 6, 5)).astype(np.uint8)
-    dataset = ct_slice(frames[0], position=(0, 0, 0), instance=1, Modality="XA", NumberOfFrames=3, PixelData=frames.tobytes())
+    dataset = ct_slice(
+        frames[0], position=(0, 0, 0), instance=1, Modality="XA", NumberOfFrames=3, PixelData=frames.tobytes()
+    )
     del dataset.ImagePositionPatient
     dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
     with pytest.raises(DataError, match="film of 3 frames"):

@@ -59,7 +59,9 @@ def test_a_parametric_map_is_exact(tmp_path, source, rng):
     values = rng.normal(size=source.grid.shape).astype(np.float32)
     [path] = write_parametric_map(tmp_path / "u.dcm", values, source, description="total uncertainty", unit="nats")
     image = highdicom.imread(path)
-    assert np.array_equal(on_grid_of(source, image.get_volume(dtype=np.float32, apply_real_world_transform=False)), values)
+    assert np.array_equal(
+        on_grid_of(source, image.get_volume(dtype=np.float32, apply_real_world_transform=False)), values
+    )
     mapping = image.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
     assert mapping.MeasurementUnitsCodeSequence[0].CodeMeaning == "nats"
     assert mapping.LUTExplanation == "total uncertainty"
@@ -80,12 +82,14 @@ def test_a_tilted_gantry_keeps_its_frames(tmp_path, save_series, labels):
     [path] = write_dicom_seg(tmp_path / "seg.dcm", labels, tilted, names=NAMES)
     seg = highdicom.seg.segread(path)
     uids = [dataset.SOPInstanceUID for dataset in tilted.header]
-    frames = seg.get_pixels_by_source_instance(uids, combine_segments=True, ignore_spatial_locations=True, assert_missing_frames_are_empty=True)
+    frames = seg.get_pixels_by_source_instance(
+        uids, combine_segments=True, ignore_spatial_locations=True, assert_missing_frames_are_empty=True
+    )
     assert np.array_equal(frames.transpose(2, 1, 0), np.searchsorted([0, 1, 5], labels))
 
 
 def test_an_enhanced_multi_frame_file_goes_in_and_out(tmp_path, save_series, labels, rng):
-    plain = read_image(folder := save_series(HEIGHTS, edit=_complete))
+    plain = read_image(folder := save_series(HEIGHTS, edit=_complete, name="plain"))
     enhanced = highdicom.legacy.LegacyConvertedEnhancedCTImage(
         [pydicom.dcmread(path) for path in sorted(folder.iterdir())],
         series_instance_uid=highdicom.UID(), series_number=2, sop_instance_uid=highdicom.UID(), instance_number=1,
@@ -105,15 +109,32 @@ def test_an_enhanced_multi_frame_file_goes_in_and_out(tmp_path, save_series, lab
 
 def _complete(dataset, index):
     """Fill in what a real scanner writes and the conversion to multi-frame needs."""
-    fields = {
-        "PatientBirthDate": "", "PatientSex": "", "AccessionNumber": "", "StudyID": "", "StudyDate": "", "StudyTime": "",
-        "ReferringPhysicianName": "", "Manufacturer": "", "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"], "PatientPosition": "HFS",
-        "RescaleSlope": 1, "RescaleIntercept": 0, "RescaleType": "HU", "KVP": 120, "AcquisitionNumber": 1,
-        "PositionReferenceIndicator": "", "SeriesDate": "20240101", "SeriesTime": "120000", "AcquisitionDate": "20240101",
-        "AcquisitionTime": "120000", "ContentDate": "20240101", "ContentTime": "120000",
+    empty = (
+        "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime",
+        "ReferringPhysicianName", "Manufacturer", "PositionReferenceIndicator",
+    )  # fmt: skip
+    fields = dict.fromkeys(empty, "") | {
+        "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"], "PatientPosition": "HFS", "AcquisitionNumber": 1,
+        "RescaleSlope": 1, "RescaleIntercept": 0, "RescaleType": "HU", "KVP": 120,
+        "SeriesDate": "20240101", "AcquisitionDate": "20240101", "ContentDate": "20240101",
+        "SeriesTime": "120000", "AcquisitionTime": "120000", "ContentTime": "120000",
     }  # fmt: skip
     for name, value in fields.items():
         setattr(dataset, name, value)
+
+
+def test_a_radiograph_takes_a_segmentation_but_no_parametric_map(tmp_path, ct_slice, rng):
+    dataset = ct_slice(rng.integers(0, 255, (6, 5)).astype(np.uint8), position=(0, 0, 0), instance=1, Modality="DX")
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID"):
+        delattr(dataset, name)
+    dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    source = read_image(tmp_path / "a.dcm")
+    labels = (source.voxels[0] > 100).astype(np.uint8)
+    [path] = write_dicom_seg(tmp_path / "seg.dcm", labels, source, names={1: "lung"})
+    assert np.array_equal(highdicom.seg.segread(path).pixel_array.T, labels[..., 0])
+    with pytest.raises(DataError, match="positions in space"):
+        write_parametric_map(tmp_path / "u.dcm", labels * 1.0, source, description="u", unit="nats")
 
 
 def test_real_series_take_a_segmentation(tmp_path, data_root):

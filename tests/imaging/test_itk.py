@@ -151,7 +151,9 @@ def test_nrrd_headers_that_are_not_understood_are_refused(tmp_path, line):
 
 
 def test_a_detached_nrrd_header_is_refused(tmp_path):
-    (tmp_path / "a.nrrd").write_text("NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\ndata file: /etc/hostname\n\n")
+    (tmp_path / "a.nrrd").write_text(
+        "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\ndata file: /etc/hostname\n\n"
+    )
     with pytest.raises(DataError, match="without its data"):
         read_image(tmp_path / "a.nrrd")
 

@@ -30,7 +30,9 @@ def test_voxels_affine_and_dtype_are_those_of_the_file(save_nifti, cube):
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Header, nibabel.Nifti2Header])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_both_versions_and_both_byte_orders_are_read(tmp_path, cube, kind, order):
-    image = (nibabel.Nifti2Image if kind is nibabel.Nifti2Header else nibabel.Nifti1Image)(cube, np.eye(4), kind(endianness=order))
+    image = (nibabel.Nifti2Image if kind is nibabel.Nifti2Header else nibabel.Nifti1Image)(
+        cube, np.eye(4), kind(endianness=order)
+    )
     nibabel.save(image, tmp_path / "scan.nii")
     volume = read_image(tmp_path / "scan.nii")
     assert np.array_equal(volume.voxels[0], cube)

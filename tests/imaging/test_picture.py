@@ -99,9 +99,14 @@ def test_row_13_small_bit_depths_of_labels_are_not_stretched(tmp_path, rng, bits
         Image.fromarray(values.astype(bool)).save(tmp_path / "a.png")
     else:
         rows = b"".join(b"\0" + np.packbits(np.unpackbits(row[:, None], axis=1)[:, -bits:]).tobytes() for row in values)
-        chunks = [(b"IHDR", struct.pack(">IIBBBBB", 8, 5, bits, 0, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+        chunks = [
+            (b"IHDR", struct.pack(">IIBBBBB", 8, 5, bits, 0, 0, 0, 0)),
+            (b"IDAT", zlib.compress(rows)),
+            (b"IEND", b""),
+        ]
         data = b"".join(
-            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+            for kind, body in chunks
         )
         (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
     assert np.array_equal(read_label(tmp_path / "a.png").voxels[0, ..., 0].T, values)

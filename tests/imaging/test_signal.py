@@ -40,7 +40,7 @@ def test_finite_images_pass_untouched(brain):
 
 
 def test_row_02_constant_and_empty_images_have_no_signal():
-    for values in (np.full((3, 3, 3), 7.0), np.zeros((0, 3, 3))):
+    for values in (np.full((3, 3, 3), 7.0), np.zeros((0, 3, 3)), np.zeros((0, 3))):
         with pytest.raises(DataError, match="no signal"):
             require_signal(from_array(values))
 

@@ -6,7 +6,7 @@ import re
 
 from medmargin.imaging.tables import colour, write_tables
 
-NAMES = {1: "left \"kidney\"", 2: "liver\nlobe", 41: "spleen"}
+NAMES = {1: 'left "kidney"', 2: "liver\nlobe", 41: "spleen"}
 
 
 def test_itk_snap_rows_have_eight_columns(tmp_path):

@@ -44,7 +44,10 @@ def test_the_placement_of_the_source_is_copied_bit_by_bit(tmp_path, save_nifti, 
     affine = np.array([[-0.7, 0.01, 0, 31], [0.01, 0.7, 0.1, -9], [0, -0.1, 2.9, 4], [0, 0, 0, 1]])
     source = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), affine)
     source.header.set_qform(affine, 1, strip_shears=True)
-    fields = {name: source.header[name] for name in ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")}
+    fields = {
+        name: source.header[name]
+        for name in ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
+    }
     if codes[0] and codes[1]:
         source.header.set_sform(source.header.get_qform(), 1)
         fields |= {name: source.header[name] for name in ("srow_x", "srow_y", "srow_z")}
@@ -142,7 +145,7 @@ def test_a_png_holds_no_more_than_16_bits(tmp_path, picture):
 
 @pytest.mark.parametrize("name", ["seg.jpg", "seg.tif", "seg.mhd", "seg.dcm", "seg", "seg.txt"])
 def test_row_37_unknown_suffixes_are_refused(tmp_path, brain, labels, name):
-    with pytest.raises(ConfigError, match="Expected .nii.gz"):
+    with pytest.raises(ConfigError, match=r"Expected \.nii\.gz"):
         write_labels(tmp_path / name, labels, brain, names={})
     assert not list(tmp_path.iterdir())
 

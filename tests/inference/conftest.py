@@ -21,7 +21,7 @@ class KnownNetwork(nn.Module):
 
     Args:
         image_size: side of the network input.
-        answer: (pictures [N, S, S] in [0, 1], boxes [N, 4] or None) -> inside or not [N, S, S].
+        answer: (pictures [N, S, S] in [0, 1], boxes [N, 4] or None) -> inside or not, or logits [N, S, S].
     """
 
     def __init__(self, image_size: int, answer: Callable[[Tensor, Tensor | None], Tensor]) -> None:
@@ -38,8 +38,10 @@ class KnownNetwork(nn.Module):
     def decode(self, embedding: Embedding, *, image_index: Tensor, **prompts: Tensor | None) -> Prediction:
         self.decoded.append(len(image_index))
         self.seen.append({"image_index": image_index, **prompts})
-        inside = self.answer(embedding.skips[0][image_index, 0], prompts["boxes"])
-        return Prediction((inside.float() * 16 - 8)[:, None], quality=torch.ones(len(image_index), 1))
+        logits = self.answer(embedding.skips[0][image_index, 0], prompts["boxes"])
+        if logits.dtype == torch.bool:
+            logits = logits.float() * 16 - 8
+        return Prediction(logits[:, None], quality=torch.ones(len(image_index), 1))
 
 
 def within(boxes: Tensor, side: int) -> Tensor:
@@ -68,6 +70,12 @@ def filled_box(pictures: Tensor, boxes: Tensor | None) -> Tensor:
     return within(boxes, pictures.shape[-1])
 
 
+def unsure(pictures: Tensor, boxes: Tensor | None) -> Tensor:
+    """Answer with logits that follow the picture inside the box."""
+    inside = bright_in_box(torch.ones_like(pictures), boxes)
+    return torch.where(inside, pictures * 10 - 4, torch.tensor(-6.0))
+
+
 @pytest.fixture
 def oracle() -> Callable[..., KnownNetwork]:
     """Make a network that finds the bright pixels inside the box."""
@@ -84,6 +92,12 @@ def stubborn() -> Callable[..., KnownNetwork]:
 def box_filler() -> Callable[..., KnownNetwork]:
     """Make a network that answers with the box."""
     return lambda size=32: KnownNetwork(size, filled_box)
+
+
+@pytest.fixture(scope="session")
+def hesitant() -> KnownNetwork:
+    """A network that is never sure, 32 px."""
+    return KnownNetwork(32, unsure)
 
 
 @pytest.fixture(scope="session")

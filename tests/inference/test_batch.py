@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medmargin.errors import ConfigError, DataError
+from medmargin.errors import BudgetError, ConfigError, DataError
 from medmargin.imaging import Volume
 from medmargin.inference.batch import Job, case_name, predict_cases
 from medmargin.inference.prompted import PromptedPredictor
@@ -54,7 +54,7 @@ def test_one_bad_case_never_stops_the_others(oracle: Callable, image: Volume, tm
     listed = json.loads((tmp_path / "failed.json").read_text())
     assert [entry["case"] for entry in listed] == [failure.case for failure in outcome.failures]
     assert listed[0]["error"] == "DataError: broken.nii.gz: damaged"
-    assert "valid voxels are x 0..19" in listed[1]["error"]
+    assert "outside the image of (20, 24, 16) voxels" in listed[1]["error"]
 
 
 def test_a_fault_of_the_program_is_not_hidden(oracle: Callable, image: Volume, tmp_path: Path) -> None:
@@ -83,6 +83,16 @@ def test_two_cases_of_one_name_are_refused_before_the_start(oracle: Callable, im
     network = oracle()
     with pytest.raises(ConfigError, match="'scan'"):
         predict_cases(PromptedPredictor(network), [_job("scan", image), _job("scan", image)], tmp_path)
+    assert network.encoded == []
+
+
+def test_row_40_an_output_folder_that_cannot_be_made_is_refused_at_once(
+    oracle: Callable, image: Volume, tmp_path: Path
+) -> None:
+    network = oracle()
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(BudgetError, match="Choose another folder"):
+        predict_cases(PromptedPredictor(network), [_job("a", image)], tmp_path / "out")
     assert network.encoded == []
 
 

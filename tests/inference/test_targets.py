@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,20 +71,19 @@ def test_a_mask_gives_its_tight_box_in_every_slice(scan: Volume) -> None:
 
 
 @pytest.mark.parametrize(
-    ("box", "reason"),
+    "box",
     [
-        (Box((5, 5, 1), (25, 9, 6)), "x 0..19, y 0..29, z 0..9"),
-        (Box((5, 5, 1), (9, 9, 16)), "x 0..19, y 0..29, z 0..9"),
-        (Box((-8, 5, 1), (9, 9, 6)), "x 0..19, y 0..29, z 0..9"),
-        (Box((40, 5, 1), (45, 9, 6)), "x 0..19, y 0..29, z 0..9"),
+        Box((5, 5, 1), (25, 9, 6)),
+        Box((5, 5, 1), (9, 9, 16)),
+        Box((-8, 5, 1), (9, 9, 6)),
+        Box((40, 5, 1), (45, 9, 6)),
     ],
 )
-def test_a_box_outside_the_image_is_refused_with_the_valid_range(scan: Volume, box: Box, reason: str) -> None:
-    with pytest.raises(PromptError, match="outside the image") as caught:
-        _targets(scan, Prompt("left kidney", box))
-    assert "left kidney" in str(caught.value)
-    assert reason in str(caught.value)
-    assert "(" + ", ".join(f"{value:g}" for value in box.maximum) + ")" in str(caught.value)
+def test_a_box_outside_the_image_is_refused_with_the_images_size(scan: Volume, box: Box) -> None:
+    with pytest.raises(PromptError, match=r"'left kidney'.* outside the image of \(20, 30, 10\) voxels"):
+        _targets(replace(scan, source=Path("scans/case_7.nii.gz")), Prompt("left kidney", box))
+    with pytest.raises(PromptError, match=r"case_7\.nii\.gz"):
+        _targets(replace(scan, source=Path("scans/case_7.nii.gz")), Prompt("left kidney", box))
 
 
 def test_a_box_given_to_the_edge_instead_of_the_last_voxel_is_cut_with_a_warning(scan: Volume) -> None:
@@ -97,12 +98,12 @@ def test_a_point_outside_the_image_is_refused(scan: Volume) -> None:
 
 
 def test_row_11_a_flat_box_for_a_volume_is_refused(scan: Volume) -> None:
-    with pytest.raises(PromptError, match=r"2 coordinates.*3-D volume of 10 slices"):
+    with pytest.raises(PromptError, match=r"10 slices and the prompt no z"):
         _targets(scan, Prompt("a", Box((2, 3), (9, 8))))
 
 
 def test_row_11_a_solid_box_for_a_picture_is_refused(photo: Volume) -> None:
-    with pytest.raises(PromptError, match=r"3 coordinates.*2-D picture"):
+    with pytest.raises(PromptError, match=r"has a z, and the image is a 2-D picture"):
         _targets(photo, Prompt("a", Box((2, 3, 1), (9, 8, 4))))
 
 
@@ -110,11 +111,6 @@ def test_a_picture_takes_flat_prompts(photo: Volume) -> None:
     (target,), _ = _targets(photo, Prompt("a", Box((2, 3), (9, 8)), (Point((4, 5)),)))
     assert target.cues[0].box == (2, 3, 9, 8)
     assert target.cues[0].points.tolist() == [[4, 5]]
-
-
-def test_a_range_of_pictures_is_named_without_z(photo: Volume) -> None:
-    with pytest.raises(PromptError, match=r"x 0\.\.19, y 0\.\.29\.$"):
-        _targets(photo, Prompt("a", Box((2, 3), (9, 80))))
 
 
 def test_a_box_in_one_slice_of_another_axis_is_refused(volume: Make) -> None:

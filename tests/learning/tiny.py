@@ -97,7 +97,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", action="store_true")
     given = parser.parse_args()
     sizes = {"norm": False, "dropout": 0.0} if given.plain else {}
-    outcome = run(
+    run(
         given.folder,
         pause=given.pause,
         network=learner(rho=given.rho, accumulate=given.accumulate, **sizes),
@@ -110,7 +110,6 @@ def main() -> None:
         checkpoint_steps=given.checkpoint_steps,
         progress=given.progress,
     )
-    print(outcome.stopped_by)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import sys
 
-import click
 import typer
 from rich.console import Console
+from typer.exceptions import TyperException
 
 from medmargin.cli import data, demo, evaluate, predict, systems, train, verify, version
 from medmargin.errors import ToolkitError
+
+_USAGE, _INTERRUPTED = 2, 130
 
 app = typer.Typer(
     name="medmargin",
@@ -52,14 +54,14 @@ def run(arguments: list[str]) -> int:
     except ToolkitError as error:
         stderr.print(f"{type(error).__name__}: {error}", style="bold red", markup=False)
         return error.exit_code
-    except click.exceptions.Exit as stop:
+    except typer.Exit as stop:
         return stop.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except TyperException as error:
+        stderr.print(f"Error: {error.format_message()} (try --help)", style="bold red", markup=False)
+        return _USAGE
+    except (typer.Abort, KeyboardInterrupt):
         stderr.print("interrupted", style="bold red")
-        return 130
+        return _INTERRUPTED
     except BrokenPipeError:
         return 0
     return outcome if isinstance(outcome, int) else 0

@@ -16,7 +16,7 @@ def predict(
     run: Annotated[str, typer.Argument(help="Run folder, or a system whose weights ship with the package: u-medsam.")],
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders, DICOM series, data sets.")],
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("predictions"),
-    box: Annotated[str | None, typer.Option(help="x_min,y_min,x_max,y_max (or with z) in voxels, for one structure.")] = None,
+    box: Annotated[str | None, typer.Option(help="x_min,y_min,x_max,y_max (or with z) in voxels.")] = None,
     structure: Annotated[str | None, typer.Option(help="What --box encloses.")] = None,
     boxes: Annotated[Path | None, typer.Option(help="Boxes of all cases: CSV, JSON or challenge NPZ.")] = None,
     points: Annotated[Path | None, typer.Option(help="Points of all cases: CSV or JSON.")] = None,

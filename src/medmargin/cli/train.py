@@ -22,7 +22,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     fold: Annotated[int, typer.Option(help="Fold of the split.")] = 0,
     split: Annotated[Path | None, typer.Option(help="Split file instead of the data set's own.")] = None,
-    labelled: Annotated[str | None, typer.Option(help="Share of labelled patients (0.05), or a file of case names.")] = None,
+    labelled: Annotated[str | None, typer.Option(help="Share of patients (0.05), or a file of case names.")] = None,
     scale: Annotated[str | None, typer.Option(help="laptop or paper; default: laptop where no GPU is found.")] = None,
     settings: Settings = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,

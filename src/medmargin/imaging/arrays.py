@@ -45,10 +45,7 @@ def from_array(
         )
     if array.dtype.kind not in "uifb":
         raise DataError(f"{source or 'array'}: holds {array.dtype}. Expected whole or real numbers.")
-    if dims == 2:
-        voxels = array.reshape(*array.shape[:2], -1).transpose(2, 1, 0)[..., None]
-    else:
-        voxels = array if array.ndim == 4 else array[None]
+    voxels = rows_to_voxels(array) if dims == 2 else array[(None,) * (4 - array.ndim)]
     if spacing is not None:
         if len(spacing) != dims:
             raise ConfigError(f"spacing {spacing} has {len(spacing)} numbers. Expected {dims}.")
@@ -56,3 +53,9 @@ def from_array(
     unit = "px" if affine is None else "mm"
     grid = checked_grid(voxels.shape[1:], np.eye(4) if affine is None else affine, unit=unit, source=source or "array")
     return Volume(voxels.astype(np.uint8) if voxels.dtype == bool else voxels, grid, dims, source)
+
+
+def rows_to_voxels(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Turn rows of pixels, [H, W] or [H, W, C], into [C, x (column), y (row), 1]; a view."""
+    colours = pixels if pixels.ndim == 3 else pixels[..., None]
+    return colours.transpose(2, 1, 0)[..., None]

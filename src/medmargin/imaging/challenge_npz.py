@@ -24,6 +24,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from medmargin.errors import DataError
+from medmargin.imaging.arrays import rows_to_voxels
 from medmargin.imaging.decoding import decoding
 from medmargin.imaging.expansion import refuse_bomb
 from medmargin.imaging.volume import Volume, checked_grid
@@ -154,10 +155,7 @@ def _volume(path: Path, array: NDArray[Any], spacing: NDArray[Any] | None, *, is
             f"{path}: an array of shape {array.shape} and type {array.dtype}. Expected numbers as (H, W), (H, W, 3) or "
             "(D, H, W)."
         )
-    if is_volume:
-        voxels = array.transpose(2, 1, 0)[None]
-    else:
-        voxels = array.reshape(*array.shape[:2], -1).transpose(2, 1, 0)[..., None]
+    voxels = array.transpose(2, 1, 0)[None] if is_volume else rows_to_voxels(array)
     unit, affine = "px", np.eye(4)
     if is_volume and spacing is not None:
         if spacing.shape != (3,) or spacing.dtype.kind not in "uif" or not (spacing > 0).all():

@@ -137,8 +137,8 @@ def _refuse_uneven(source: object, gaps: NDArray[np.float64], heights: NDArray[n
             f"distance {smallest:.3f} mm). Expected a complete series; copy it again."
         )
     raise GeometryError(
-        f"{source}: the slice distance varies from {smallest:.3f} to {gaps.max():.3f} mm. Expected even or "
-        "overlap-free slices; resample the series to one distance, or separate mixed acquisitions."
+        f"{source}: the slice distance varies from {smallest:.3f} to {gaps.max():.3f} mm. Expected one distance; "
+        "resample the series, or separate mixed acquisitions."
     )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from medmargin import __version__
 from medmargin.errors import ConfigError, DataError, GeometryError
-from medmargin.imaging.decoding import load_extra
+from medmargin.imaging.decoding import decoding, load_extra
 from medmargin.imaging.tables import colour
 from medmargin.imaging.volume import LPS_TO_RAS, Volume
 from medmargin.storage import atomic_path
@@ -55,15 +55,16 @@ def write_dicom_seg(
             f"{target}: labels {unnamed} have no name among {dict(names)}. Expected a name for every value from 1 on."
         )
     segments = np.searchsorted([0, *values], labels).astype(np.min_scalar_type(len(values)))
-    segmentation = highdicom.seg.Segmentation(
-        source_images=_sources(like),
-        pixel_array=_frames(segments, like),
-        segmentation_type=encoding,
-        segment_descriptions=[_segment(index, value, names[value]) for index, value in enumerate(values, start=1)],
-        omit_empty_frames=bool(segments.any()),
-        series_number=_SERIES_NUMBER,
-        **_origin("medmargin segmentation"),
-    )
+    with decoding(like.source, "DICOM source of a segmentation"):
+        segmentation = highdicom.seg.Segmentation(
+            source_images=_sources(like),
+            pixel_array=_frames(segments, like),
+            segmentation_type=encoding,
+            segment_descriptions=[_segment(index, value, names[value]) for index, value in enumerate(values, start=1)],
+            omit_empty_frames=bool(segments.any()),
+            series_number=_SERIES_NUMBER,
+            **_origin("medmargin segmentation"),
+        )
     with atomic_path(target) as temporary:
         segmentation.save_as(temporary)
     return [target]
@@ -82,11 +83,16 @@ def write_parametric_map(
         unit: "nats", or "1" for probabilities and other plain numbers.
 
     Raises:
-        DataError: `like` was not read from DICOM, or values are not finite.
+        DataError: `like` was not read from DICOM or has no place in space, or values are not finite.
         GeometryError: `values` has another shape than the image.
         MissingExtraError: highdicom is not installed.
     """
     target = _checked(Path(path), values, like)
+    if "ImagePositionPatient" not in like.header[0] and "PerFrameFunctionalGroupsSequence" not in like.header[0]:
+        raise DataError(
+            f"{target}: a parametric map needs a source with positions in space, {like.source} has none. "
+            "Write .png or .nii.gz."
+        )
     if not np.isfinite(values).all():
         raise DataError(f"{target}: the map holds values that are not finite. Expected real numbers.")
     highdicom = load_extra("highdicom", extra="dicom", purpose="writing DICOM")
@@ -99,15 +105,16 @@ def write_parametric_map(
         slope=1.0,
         intercept=0.0,
     )
-    parametric = highdicom.pm.ParametricMap(
-        source_images=_sources(like),
-        pixel_array=_frames(values.astype(np.float32), like),
-        real_world_value_mappings=[mapping],
-        voi_lut_transformations=[highdicom.VOILUTTransformation((low + high) / 2, max(high - low, 1e-6))],
-        contains_recognizable_visual_features=False,
-        series_number=_SERIES_NUMBER + 1,
-        **_origin(description),
-    )
+    with decoding(like.source, "DICOM source of a parametric map"):
+        parametric = highdicom.pm.ParametricMap(
+            source_images=_sources(like),
+            pixel_array=_frames(values.astype(np.float32), like),
+            real_world_value_mappings=[mapping],
+            voi_lut_transformations=[highdicom.VOILUTTransformation((low + high) / 2, max(high - low, 1e-6))],
+            contains_recognizable_visual_features=False,
+            series_number=_SERIES_NUMBER + 1,
+            **_origin(description),
+        )
     with atomic_path(target) as temporary:
         parametric.save_as(temporary)
     return [target]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medmargin.errors import DataError
+from medmargin.imaging.arrays import rows_to_voxels
 from medmargin.imaging.content import first_bytes
 from medmargin.imaging.decoding import decoding
 from medmargin.imaging.expansion import refuse_bomb
@@ -52,15 +53,9 @@ def read(path: Path, *, page: int | None = None, as_label: bool = False) -> Volu
     if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
         pixels = pixels[..., :-1]
         warnings.append(f"{path}: the alpha channel was dropped")
-    return from_pixels(path, pixels, tuple(warnings))
-
-
-def from_pixels(path: Path, pixels: NDArray[Any], warnings: tuple[str, ...] = ()) -> Volume:
-    """Put rows of pixels, [H, W] or [H, W, C], on a grid of unit pixels: [C, x, y, 1]."""
-    pixels = pixels.reshape(*pixels.shape[:2], -1)  # (H, W, C)
-    voxels = pixels.transpose(2, 1, 0)[..., None]
+    voxels = rows_to_voxels(pixels)
     grid = checked_grid(voxels.shape[1:], np.eye(4), unit="px", source=path)
-    return Volume(voxels, grid, 2, path, "picture", None, warnings)
+    return Volume(voxels, grid, 2, path, "picture", None, tuple(warnings))
 
 
 def paletted(image: Image.Image, path: Path, *, as_label: bool) -> tuple[NDArray[Any], list[str]]:

@@ -107,14 +107,17 @@ class Volume:
 
     @property
     def channels(self) -> int:
+        """Number of channels, C."""
         return int(self.voxels.shape[0])
 
     @property
     def affine(self) -> NDArray[np.float64]:
+        """[4, 4] voxel index -> RAS+ mm."""
         return self.grid.affine
 
     @property
     def spacing(self) -> tuple[float, float, float]:
+        """Voxel size along (i, j, k) in the grid's unit."""
         return self.grid.spacing
 
     def with_voxels(self, voxels: NDArray[Any]) -> Volume:

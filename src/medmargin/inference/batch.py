@@ -102,12 +102,12 @@ def predict_cases(
 
     Raises:
         ConfigError: two cases have one name, so that one would overwrite the other.
+        BudgetError: the folder cannot be written.
     """
     twice = [name for name, count in Counter(job.name for job in jobs).items() if count > 1]
     if twice:
         raise ConfigError(f"several inputs are called '{twice[0]}'. Rename them, or give each its own output folder.")
-    folder = Path(out)
-    (folder / FAILURES).unlink(missing_ok=True)
+    folder = _writable(Path(out))
     results: list[CaseResult] = []
     failures: list[Failure] = []
     for done, job in enumerate(jobs):
@@ -129,6 +129,16 @@ def predict_cases(
     if progress is not None:
         progress(len(jobs), len(jobs), "")
     return BatchResult(tuple(results), tuple(failures))
+
+
+def _writable(folder: Path) -> Path:
+    """Make the output folder, without a list of failures of an earlier batch."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FAILURES).unlink(missing_ok=True)
+    except OSError as error:
+        raise BudgetError(f"{folder}: cannot write results here ({error.strerror}). Choose another folder.") from error
+    return folder
 
 
 def _failure(case: str, error: Exception) -> Failure:

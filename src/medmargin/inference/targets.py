@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from medmargin.errors import PromptError
 from medmargin.imaging import Volume
-from medmargin.inference.prompt_checks import case_of, checked_box, checked_mask, checked_point
+from medmargin.inference.prompt_checks import case_of, fitted
 from medmargin.inference.stack import PlacedBox, SliceStack
 from medmargin.prompts.simulation import tight_box
 from medmargin.prompts.types import Box, Prompt
@@ -91,14 +91,15 @@ def targets_from(
     """
     if not prompts:
         raise PromptError(f"{case_of(volume)}: no prompt given; a promptable model needs a box, a point or a mask.")
-    targets, warnings = [], []
-    for prompt in prompts:
+    targets: list[Target] = []
+    warnings: list[str] = []
+    for given in prompts:
+        prompt, found = fitted(given, volume)
+        warnings += found
         placed = None
         if prompt.box is not None:
-            box, warning = checked_box(prompt.box, structure=prompt.structure, volume=volume)
-            warnings += [warning] if warning else []
-            placed = stack.box(box)
-            _refuse_flat_box_across_slices(prompt.structure, box, placed, volume)
+            placed = stack.box(prompt.box)
+            _refuse_flat_box_across_slices(prompt.structure, prompt.box, placed, volume)
         targets.append(_target(prompt, structures[prompt.structure], placed, stack, volume))
     return targets, warnings
 
@@ -107,11 +108,11 @@ def _target(prompt: Prompt, structure: int, placed: PlacedBox | None, stack: Sli
     """Place points and masks beside the placed box."""
     points: dict[int, list[tuple[float, float, bool]]] = defaultdict(list)
     for point in prompt.points:
-        x, y, index = stack.point(checked_point(point, structure=prompt.structure, volume=volume))
+        x, y, index = stack.point(point)
         points[index].append((x, y, point.positive))
     masks: dict[int, NDArray[np.bool_]] = {}
     if prompt.mask is not None:
-        mask = stack.mask(checked_mask(prompt.mask, structure=prompt.structure, volume=volume), volume)
+        mask = stack.mask(prompt.mask, volume)
         masks = {int(index): mask[index] for index in np.flatnonzero(mask.any(axis=(1, 2)))}
     sweep = placed if placed is not None and placed.last > placed.first else None
     boxes = {placed.first: placed.rectangle} if placed is not None and sweep is None else {}

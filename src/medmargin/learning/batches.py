@@ -41,6 +41,10 @@ class Stream(Protocol):
         """Stack items to a batch: a named tuple of tensors [B, ...] or None."""
         ...
 
+    def undisturbed(self, source: Any) -> Stream:
+        """Return the validation stream of another source: nothing is augmented or jittered."""
+        ...
+
 
 class StepBatches(Sampler[list[Key]]):
     """The keys of this process's share of every global batch.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -68,6 +69,8 @@ def build_trainer(
     if precision == "16-mixed" and not is_gpu:
         raise ConfigError("precision '16-mixed' needs a GPU: choose 'bf16-mixed' or '32-true'.")
     is_distributed = devices * nodes > 1
+    if is_distributed:
+        atexit.register(_leave_group)
     plugins: list[Any] = [AtomicCheckpoints()]
     if is_distributed and SLURMEnvironment.detect():
         # requeueing would save in the middle of a step; SIGTERM ends the run at a step's end, ready to be resumed
@@ -113,6 +116,12 @@ def quiet_lightning() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _leave_group() -> None:
+    """Leave the group of processes in order; Lightning does so for NCCL only, and gloo may abort at exit otherwise."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _loggers(paths: RunPaths, start: int) -> list[Logger]:

@@ -147,8 +147,9 @@ class PromptedSlices:
                 continue  # turned out of the picture
             frame = self._frame(box, mask.shape, rng)
             target = frame.mask(mask)
-            if target.any():
-                return self._item(picture, target, frame, frame.to_network(box), rng, step)
+            seen = tight_box(target)  # as in LiteMedSAM's script, the box is drawn around what the network is to find
+            if seen is not None:
+                return self._item(picture, target, frame, seen, rng, step)
         raise DataError(
             f"{_ATTEMPTS} objects in a row have no pixel left at {self.prompting.size} x {self.prompting.size}. "
             "Choose a larger network input, or frame the objects instead of the whole picture."
@@ -175,7 +176,7 @@ class PromptedSlices:
         picture: NDArray,
         target: NDArray[np.uint8],
         frame: Frame,
-        box: NDArray[np.float32],
+        box: tuple[int, int, int, int],
         rng: np.random.Generator,
         step: int,
     ) -> PromptedItem:
@@ -185,10 +186,7 @@ class PromptedSlices:
         inside = np.ascontiguousarray(image[:, :rows, :columns].transpose(1, 2, 0))
         shaded = self.augmentation.shaded(inside, rng)
         image[:, :rows, :columns] = np.atleast_3d(shaded).transpose(2, 0, 1)
-        x_min, y_min, x_max, y_max = (int(side) for side in np.rint(box))
-        prompt = jittered_box(
-            (x_min, y_min, x_max, y_max), rng, jitter=ways.box_jitter, height=ways.size, width=ways.size
-        )
+        prompt = jittered_box(box, rng, jitter=ways.box_jitter, height=ways.size, width=ways.size)
         has_clicks = np.random.default_rng([self.seed, step]).random() < ways.click_probability  # the same for a batch
         points, labels = self._clicks(target, rng) if has_clicks else (None, None)
         return PromptedItem(

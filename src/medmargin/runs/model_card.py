@@ -70,7 +70,7 @@ def write_model_card(run: Run, *, summary: str, results: Mapping[str, Any] | Non
         structures=", ".join(config.task.get("structures", {})) or "any prompted structure",
         dims=config.task.get("dims", 2),
         channels="/".join(config.task.get("channels", ())) or "medical",
-        data="\n".join(f"- {name}: {value}" for name, value in config.data.items()) or "Not recorded.",
+        data="\n".join(f"- {name}: {_shown(value)}" for name, value in config.data.items()) or "Not recorded.",
         training=_rows(training),
         performance=_performance(results),
         command=" ".join(config.command) or "not recorded",
@@ -78,6 +78,13 @@ def write_model_card(run: Run, *, summary: str, results: Mapping[str, Any] | Non
     with atomic_path(run.paths.card) as temporary:
         temporary.write_text(card, encoding="utf-8")
     return run.paths.card
+
+
+def _shown(value: Any) -> Any:
+    """Count what would be a long list; `config.json` has it whole."""
+    if isinstance(value, list):
+        return f"{len(value)} cases, listed in `config.json`"
+    return "see `config.json`" if isinstance(value, Mapping) else value
 
 
 def _performance(results: Mapping[str, Any] | None) -> str:

@@ -1,7 +1,7 @@
 """The registry of systems: a function whose signature is its configuration, found by its file name.
 
-`u_medsam.py` holds `u-medsam`. The catalogue reads the decorators as literals, so listing systems imports nothing heavy.
-Other packages add systems through entry points in the group `medmargin.systems` (name = slug, value = "module").
+`u_medsam.py` holds `u-medsam`. The catalogue reads the decorators as literals, so listing systems imports nothing
+heavy. Other packages add systems through entry points in the group `medmargin.systems` (name = slug, value = module).
 """
 
 from __future__ import annotations
@@ -59,9 +59,10 @@ def system(
     """
 
     def mark(build: Callable[..., System]) -> Callable[..., System]:
-        build.entry = Entry(  # type: ignore[attr-defined]
-            slug, _title(sys.modules[build.__module__].__doc__), paper, dims, needs, stages, build.__module__, dict(laptop)
-        )
+        module = build.__module__
+        title = _title(sys.modules[module].__doc__)
+        entry = Entry(slug, title, paper, dims, needs, stages, module, dict(laptop))
+        build.entry = entry  # type: ignore[attr-defined]
         return build
 
     return mark
@@ -178,7 +179,7 @@ def _read_entry(path: Path, module: str) -> Entry | None:
             continue
         for call in node.decorator_list:
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "system":
-                arguments = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+                arguments = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
                 slug = ast.literal_eval(call.args[0])
                 return Entry(slug, _title(ast.get_docstring(tree)), module=module, **arguments)
     return None

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from medmargin.inference import PromptedPredictor
     from medmargin.learning.batches import Stream
+    from medmargin.learning.engine import Precision
     from medmargin.learning.learner import Learner
 
 
@@ -31,7 +32,7 @@ class Stage:
     stream: Callable[..., Stream]
     batch_size: int
     epochs: int
-    precision: str
+    precision: Precision
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 Wang et al. 2024, arXiv:2408.08881. The forms of the loss weighting and of SharpMin follow the authors' sister work
 UU-Mamba (arXiv:2405.17496); the shape-distance term is the distance-penalised cross-entropy of Caliva et al. 2019.
 
-Deviations: the learning rate falls along a cosine, because a resumed run must repeat an uninterrupted one (the paper does
-not state its schedule; LiteMedSAM lowers the rate on a plateau). The formula of the shape distance is not published. The
-loss weights p_i learn 100 times faster than the network: at the network's rate they would stay where they start.
+Deviations: the learning rate falls along a cosine, because a resumed run must repeat an uninterrupted one (the paper
+does not state its schedule; LiteMedSAM lowers the rate on a plateau). The formula of the shape distance is not
+published. The loss weights p_i learn 100 times faster than the network: at its rate they would stay where they start.
 """
 
 from __future__ import annotations
@@ -71,15 +71,17 @@ def u_medsam(
         frame: look at the whole image, or at a window around the prompted object (laptop scale).
         frame_margin: free space around the object in its window, as a fraction of the object's longest side.
         init: starting weights: "none", "shipped" (laptop scale only) or a file of official weights.
-        teacher: file of LiteMedSAM weights; the encoder first learns its embeddings, with its prompt encoder and decoder.
+        teacher: file of LiteMedSAM weights; the encoder first learns its embeddings, and keeps its prompt encoder and
+            decoder.
         terms: loss terms: mse (pixel), dice (region), ce and sd (distribution).
         weighting: learn the weight of each term (L_i / 2p_i^2 + ln(1 + p_i^2)), or add them up.
-        shape_distance: a key of `losses.shape_distance.SHAPE_DISTANCES`: penalised_ce, boundary, hausdorff_dt, sdm_l1 ...
+        shape_distance: what sd computes, a key of `losses.shape_distance.SHAPE_DISTANCES`.
         quality: what becomes of the squared error of the estimated IoU: added, weighted like a term, or off.
         rho: radius of SharpMin; 0 is plain AdamW. adaptive: its scale-free variant (rho about ten times larger).
         perturbs_loss: SharpMin moves the loss weights too.
         lr: learning rate (paper: 5e-5). loss_lr_factor: the loss weights learn this many times faster.
-        weight_decay: of the network's weights. schedule: of the learning rate. clip_norm: largest gradient norm (UU-Mamba).
+        weight_decay: of the network's weights. schedule: of the learning rate.
+        clip_norm: largest gradient norm (UU-Mamba: 12).
         batch_size: objects per step (LiteMedSAM: 4). accumulate: parts a batch is cut into to save memory.
         epochs: length of the fine-tuning without a budget (paper: 135). distil_epochs: of the distillation.
         box_jitter: each side of a training box moves outward by 0 to this many pixels.
@@ -97,7 +99,9 @@ def u_medsam(
         encoder, image_size=image_size, init=init, gradient_checkpointing=gradient_checkpointing
     )
     mirrored = Augmentation()
-    disturbed = Augmentation(turns=True, rotation=20, zoom=0.2, gamma=0.5, contrast=0.2, brightness=0.1, noise=0.05, blur=1)
+    disturbed = Augmentation(
+        turns=True, rotation=20, zoom=0.2, gamma=0.5, contrast=0.2, brightness=0.1, noise=0.05, blur=1
+    )
 
     def distil() -> Stage:
         from medmargin.learning import DistillationLearner, DistillationPictures, Optimisation

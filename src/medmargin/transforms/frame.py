@@ -101,15 +101,6 @@ class Frame:
         resized = cv2.resize(self.window(mask.astype(np.uint8)), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
         return self._pad(resized[..., None])[..., 0]
 
-    def to_network(self, box: Rectangle) -> NDArray[np.float32]:
-        """Bring a box from picture pixels to network pixels: [4] float32 (x_min, y_min, x_max, y_max)."""
-        corners = np.asarray(box, np.float64) - [self.x, self.y, self.x, self.y]
-        longest = max(self.width, self.height)
-        if not self.keeps_far_edge:
-            return np.trunc(corners * self.size / longest).astype(np.float32)  # this order: exact where it is whole
-        low, high = corners[:2] * self.scale, (corners[2:] + 1) * self.scale - 1
-        return np.concatenate([low, np.maximum(low, high)]).astype(np.float32)
-
     def restore(self, values: NDArray[np.float32], height: int, width: int, *, fill: float) -> NDArray[np.float32]:
         """Bring a network map back to the picture's grid (bilinear, half-pixel centres).
 

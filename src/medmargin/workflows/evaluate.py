@@ -175,6 +175,6 @@ def _refuse_other_structures(model: Model, task: Task) -> None:
     trained = model.task.structures
     if trained and set(task.structures) - set(trained):
         raise ConfigError(
-            f"the run {model.run.folder} knows the structures {', '.join(trained)}, the data set '{task.name}' asks for "
-            f"{', '.join(task.structures)}. Evaluate it on the data set it was trained for, or use shipped weights."
+            f"the run {model.run.folder} knows the structures {', '.join(trained)}, the data set '{task.name}' asks "
+            f"for {', '.join(task.structures)}. Evaluate it on the data set it was trained for, or use shipped weights."
         )

@@ -33,7 +33,7 @@ def labelled_subset(cases: Sequence[Case], labelled: str | float | Path | None, 
         np.random.default_rng(seed).shuffle(patients)
         chosen = set(patients[: max(1, round(share * len(patients)))])
         return tuple(case for case in cases if case.patient in chosen)
-    names = _names(Path(labelled))
+    names = _names(Path(str(labelled)))
     known = {case.name: case for case in cases}
     if strange := [name for name in names if name not in known]:
         raise DataError(f"{labelled}: {len(strange)} cases are not training cases of this fold, e.g. {strange[0]}")

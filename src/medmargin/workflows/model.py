@@ -13,6 +13,7 @@ from medmargin.datasets.task import Task
 from medmargin.errors import CheckpointError
 from medmargin.imaging import Volume, from_array, read_image
 from medmargin.networks.starting_points import SHIPPED
+from medmargin.networks.weight_files import load_strictly
 from medmargin.prompts.types import Box, Point, Prompt
 from medmargin.runs import Run, read_run
 from medmargin.systems.registry import build_system
@@ -47,17 +48,18 @@ class Model:
         points: Sequence[tuple[Sequence[float], bool]] = (),
         prompts: Sequence[Prompt] | None = None,
         structure: str | None = None,
-        spacing: Sequence[float] | None = None,
+        spacing: tuple[float, ...] | None = None,
     ) -> Segmentation:
         """Segment one image.
 
         Args:
-            image: a file, a folder of one DICOM series, a `Volume`, or an array [I, J], [I, J, K] or [C, I, J, K].
+            image: a file, a folder of one DICOM series, a `Volume`, or an array: rows [H, W] of a picture, or
+                [I, J, K] or [C, I, J, K] of a volume.
             box: (x_min, y_min, x_max, y_max) or with z, in voxels of the image's own grid.
             points: ((x, y[, z]), inside) clicks.
             prompts: any number of prompts instead of one box and points.
             structure: what the box encloses; by default the task's first structure, or "object 1".
-            spacing: of an array in mm; without it the size of a voxel counts as unknown.
+            spacing: of an array in mm, along (i, j, k) or (x, y); without it a voxel's size counts as unknown.
 
         Returns:
             The segmentation on the image's grid, with its uncertainty maps.
@@ -95,7 +97,7 @@ def load(run: Path | str, *, memory: int | None = None, uncertainty: str | None 
     task = Task(**{**found.config.task, "channels": tuple(found.config.task["channels"])})
     # the weights come from the run; where its training started from is history
     system = build_system(found.config.system, task, {**found.config.arguments, "init": "none", "teacher": None})
-    found.load_into(system.network)
+    load_strictly(system.network, found.weights(), origin=str(found.paths.weights))
     predictor = system.predictor()
     predictor.memory = memory
     if uncertainty is not None:
@@ -131,5 +133,5 @@ def _folder(run: Path | str) -> Path:
         return shipped[str(run)]
     raise CheckpointError(
         f"{run}: no such run folder, and no weights of that name ship with the package "
-        f"(available: {', '.join(sorted(shipped)) or 'none'}). Train first: medmargin train u-medsam DATASET --run {run}"
+        f"(available: {', '.join(sorted(shipped)) or 'none'}). Train one: medmargin train u-medsam DATASET --run {run}"
     )

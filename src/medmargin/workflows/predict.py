@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ from medmargin.inference.batch import BatchResult, Job, case_name, predict_cases
 from medmargin.inference.budget import parse_memory
 from medmargin.inference.segmentation import PROMPTS_FROM_LABELS, PROMPTS_FROM_USER
 from medmargin.prompts.files import parse_box, read_prompts
-from medmargin.prompts.placement import check_inside, to_voxels
+from medmargin.prompts.placement import to_voxels
 from medmargin.prompts.types import Prompt
-from medmargin.workflows.model import Model, for_task, load
+from medmargin.workflows.model import Model, load
 from medmargin.workflows.true_prompts import prompts_of_labels
 
 _IMAGES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npz")
@@ -114,7 +113,7 @@ def _prompt_source(
     if box is not None:
         name = structure or next(iter(model.task.structures), "object 1")
         typed = Prompt(name, box=parse_box(box))
-        return lambda case, volume: _placed([typed], case, volume, in_mm=in_mm)
+        return lambda case, volume: _placed([typed], volume, in_mm=in_mm)
     by_case: dict[str, list[Prompt]] = {}
     for file in (boxes, points):
         for case, prompts in (read_prompts(file) if file is not None else {}).items():
@@ -123,19 +122,18 @@ def _prompt_source(
     def of_case(case: str, volume: Volume) -> Sequence[Prompt]:
         if case not in by_case:
             raise PromptError(f"{case}: no prompt in {boxes or points}; it names {', '.join(list(by_case)[:5])} ...")
-        return _placed(by_case[case], case, volume, in_mm=in_mm)
+        return _placed(by_case[case], volume, in_mm=in_mm)
 
     return of_case
 
 
-def _placed(prompts: Sequence[Prompt], case: str, volume: Volume, *, in_mm: bool) -> list[Prompt]:
-    placed = [to_voxels(prompt, volume.grid) if in_mm else prompt for prompt in prompts]
-    for prompt in placed:
-        check_inside(prompt, volume.grid, case=case)
-    return placed
+def _placed(prompts: Sequence[Prompt], volume: Volume, *, in_mm: bool) -> list[Prompt]:
+    return [to_voxels(prompt, volume.grid) if in_mm else prompt for prompt in prompts]
 
 
-def _jobs(given: Path | str, prompts_of: PromptsOf, *, split: str | None, series: str | None, to_gray: bool) -> list[Job]:
+def _jobs(
+    given: Path | str, prompts_of: PromptsOf, *, split: str | None, series: str | None, to_gray: bool
+) -> list[Job]:
     path = Path(given)
     if split is not None or not path.exists():
         dataset = open_dataset(given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from medmargin.workflows.labelled import labelled_subset
 from medmargin.workflows.scale import choose_scale
 
 _VALIDATION_ITEMS = 128
-_VALIDATIONS = 10  # per run, where the number of steps is known
 
 
 def train(
@@ -99,7 +98,9 @@ def train(
             nodes=nodes,
             workers=workers,
             resume=resume,
-            validate_every=_validation_interval(budget, stream.objects, stage.batch_size),
+            keep="best",
+            validate_every=_interval(budget, stream.objects, stage.batch_size, most=200),
+            log_every=_interval(budget, stream.objects, stage.batch_size, most=10),
             progress=progress,
         )
         if outcome.stopped_by == "signal":
@@ -162,9 +163,10 @@ def _refuse_changes(run: Run, wanted: RunConfig) -> None:
         raise ConfigError(f"{run.folder}: a resumed run keeps its arguments, but {'; '.join(changes)}.")
 
 
-def _validation_interval(budget: Budget, objects: int | None, batch_size: int) -> int:
+def _interval(budget: Budget, objects: int | None, batch_size: int, *, most: int) -> int:
+    """Steps between two validations or records: at least ten of them in a run, and at most `most` steps apart."""
     total = budget.total_steps(objects=objects, batch_size=batch_size)
-    return 200 if total is None else max(1, total // _VALIDATIONS)
+    return most if total is None else max(1, min(most, total // 10))
 
 
 def _describe(run: Run, system: str, outcome: TrainingOutcome) -> None:

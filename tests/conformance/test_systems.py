@@ -1,0 +1,95 @@
+"""What every system must do, run over the registry."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from medmargin.datasets import Task
+from medmargin.learning import GeneratedPictures
+from medmargin.systems.registry import build_system, catalogue, resolve_arguments
+
+SLUGS = sorted(catalogue())
+TASK = Task("toy", ("image",), {"organ": 1}, dims=2, unit="px")
+
+
+@pytest.fixture(params=SLUGS)
+def laptop(request: pytest.FixtureRequest):
+    torch.manual_seed(0)
+    return build_system(request.param, TASK, resolve_arguments(request.param, "laptop", {"init": "none"}))
+
+
+def first_batch(stage, count: int = 2):
+    stream = stage.stream(GeneratedPictures(), seed=0)
+    return stream.collate([stream[0, position] for position in range(count)])
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_arguments_survive_the_run_folder(slug: str) -> None:
+    for scale in ("laptop", "paper"):
+        arguments = resolve_arguments(slug, scale, {})
+        restored = json.loads(json.dumps(arguments))
+        assert resolve_arguments(slug, scale, restored) == arguments
+
+
+def test_every_weight_gets_a_finite_gradient(laptop) -> None:
+    stage = laptop.stages[-1]()
+    # a step without any click leaves the point and mask prompts of a promptable network untouched
+    resting = ("point_embeddings.0", "point_embeddings.1", "not_a_point", "no_mask")
+    report = stage.learner.objective(first_batch(stage))
+    report.total.backward()
+    assert torch.isfinite(report.total)
+    assert report.total.item() >= 0
+    for name, weight in laptop.network.named_parameters():
+        if not any(part in name for part in resting):
+            assert weight.grad is not None, name
+            assert torch.isfinite(weight.grad).all(), name
+
+
+def test_evaluation_mode_is_deterministic_and_takes_one_image(laptop) -> None:
+    stage = laptop.stages[-1]()
+    batch = first_batch(stage, 1)
+    network = laptop.network.eval()
+    with torch.inference_mode():
+        first, second = (network(batch.image, boxes=batch.boxes).logits for _ in range(2))
+    assert torch.equal(first, second)
+    assert first.shape[:2] == (1, 1)
+
+
+def test_state_survives_bit_for_bit(laptop, tmp_path) -> None:
+    from medmargin.runs import read_weights, write_weights
+
+    write_weights(tmp_path / "model.safetensors", laptop.network.state_dict())
+    for name, weight in read_weights(tmp_path / "model.safetensors").items():
+        assert torch.equal(weight, laptop.network.state_dict()[name]), name
+
+
+def test_predictor_answers_with_labels_and_a_split_uncertainty(laptop) -> None:
+    from medmargin.imaging import from_array
+    from medmargin.prompts.types import Box, Prompt
+
+    picture = np.random.default_rng(0).integers(0, 255, (70, 50, 1), np.uint8)
+    volume = from_array(picture)
+    answer = laptop.predictor().predict(volume, [Prompt("organ", box=Box((10, 12), (40, 50)))])
+    assert answer.labels.shape == volume.grid.shape
+    assert set(answer.uncertainty) == {"total", "aleatoric", "epistemic"}
+    parts = answer.uncertainty["aleatoric"] + answer.uncertainty["epistemic"]
+    np.testing.assert_allclose(answer.uncertainty["total"], parts, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_one_batch_is_learned_by_heart(laptop) -> None:
+    stage = laptop.stages[-1]()
+    batch = first_batch(stage, 4)
+    optimiser = torch.optim.AdamW(laptop.network.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(60):
+        report = stage.learner.objective(batch)
+        optimiser.zero_grad()
+        report.total.backward()
+        optimiser.step()
+        losses.append(float(report.terms["dice"]))
+    assert losses[-1] < 0.5 * losses[0]
