@@ -19,11 +19,20 @@ def _draw(canvas: Canvas, structure: int, *members: list[float]) -> None:
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_the_more_probable_structure_gets_the_voxel(order: tuple[int, int]) -> None:
     canvas = Canvas((1, 1, 4), structures=2, members=1)
-    probabilities = {0: [0.9, 0.6, 0.4, 0.2], 1: [0.7, 0.8, 0.3, 0.9]}
+    probabilities = {0: [0.9, 0.6, 0.4, 0.2], 1: [0.1, 0.8, 0.3, 0.9]}
     for structure in order:
         _draw(canvas, structure, probabilities[structure])
     assert canvas.labels.ravel().tolist() == [0, 1, -1, 1]
     assert canvas.probability_inside(1) == (2, pytest.approx(1.7))
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_structure_inside_another_keeps_its_voxels(order: tuple[int, int]) -> None:
+    canvas = Canvas((1, 1, 4), structures=2, members=1)
+    organ_and_lesion = {0: [0.9, 0.9, 0.9, 0.9], 1: [0.1, 0.7, 0.6, 0.1]}
+    for structure in order:
+        _draw(canvas, structure, organ_and_lesion[structure])
+    assert canvas.labels.ravel().tolist() == [0, 1, 1, 0]
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])

@@ -1,9 +1,10 @@
 """`Canvas`: what has been answered so far, merged object by object into one map each for labels and uncertainty.
 
-A label map gives each voxel to one structure, and a report shows one uncertainty map: where several structures claim a
-voxel, the more probable one gets it (or the later one, the rule of the MedSAM-on-laptop challenge), and the most
-uncertain one speaks for its uncertainty. So memory does not grow with the number of structures, unless a probability
-map of each is asked for.
+A label map gives each voxel to one structure, and a report shows one uncertainty map. Where several structures claim a
+voxel, one that lies inside the other gets it (a lesion in its organ, a cavity in its wall: whoever boxed it meant it),
+else the more probable one; or the later one, the rule of the MedSAM-on-laptop challenge. The most uncertain one speaks
+for the voxel's uncertainty. So memory does not grow with the number of structures, unless a probability map of each is
+asked for.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 
 from medmargin.uncertainty.decomposition import Decomposition
 from medmargin.uncertainty.volumes import VolumeSamples
+
+
+_NESTED = 0.7  # share of a structure's claim inside another's from which it counts as lying in it
 
 
 class Region(NamedTuple):
@@ -61,7 +65,7 @@ class Canvas:
         if self._later_overwrites:
             taken = (probabilities > 0.5) & (structure >= labels)
         else:
-            taken = (probabilities > 0.5) & (probabilities > chosen)
+            taken = _won(probabilities, structure, labels, chosen)
         labels[taken] = structure
         chosen[taken] = probabilities[taken]
         total, aleatoric = self.total[region], self.aleatoric[region]
@@ -76,3 +80,22 @@ class Canvas:
         """Count the voxels a structure has, and sum its probability over them."""
         mask = self.labels == structure
         return int(mask.sum()), float(self._chosen[mask].sum(dtype=np.float64))
+
+
+def _won(
+    probabilities: NDArray[np.floating], structure: int, labels: NDArray[np.int16], chosen: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Decide which voxels [rows, columns] a structure gets in a slice where others were drawn before."""
+    claimed = probabilities > 0.5
+    taken = claimed & (probabilities > chosen)
+    for other in np.unique(labels[claimed]):
+        if other in (-1, structure):
+            continue
+        theirs = labels == other
+        shared = claimed & theirs
+        overlap = np.count_nonzero(shared)
+        if overlap >= _NESTED * np.count_nonzero(claimed):
+            taken |= shared
+        elif overlap >= _NESTED * np.count_nonzero(theirs):
+            taken &= ~shared
+    return taken
