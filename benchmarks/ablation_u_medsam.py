@@ -1,6 +1,6 @@
 """Repeat the ablation of U-MedSAM (arXiv:2408.08881, DSC 83.86 -> 85.48 -> 86.10) at a processor's budget.
 
-    python benchmarks/ablation_u_medsam.py Dataset004_Hippocampus Dataset901_BUSI --steps 240 --seeds 3
+    python benchmarks/ablation_u_medsam.py Dataset004_Hippocampus Dataset901_BUSI --steps 200 --seeds 3
 
 Shape-distance alone -> uncertainty-weighted terms -> + SharpMin, beside plain Dice + cross-entropy with AdamW. Laptop
 scale from random weights, equal steps, fold 0 by patient; measured on its validation side with one true box per object.
@@ -40,7 +40,7 @@ def main() -> None:
     """Train and measure every variant with every seed, then publish one table per data set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("datasets", nargs="+")
-    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
     options = parser.parse_args()

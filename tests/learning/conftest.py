@@ -46,8 +46,9 @@ def start_tiny():
 
 
 @pytest.fixture(autouse=True)
-def _own_threads():
-    """Give back the number of threads a run has set."""
+def _one_thread():
+    """Compare runs of one thread each, and keep out of the way of tests beside this one."""
     threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)

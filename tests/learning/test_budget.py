@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -105,7 +106,7 @@ def test_minutes_are_kept_and_the_schedule_still_ends(monkeypatch, pace):
     assert 270 <= taken <= 311
     assert len(factors) == planned
     assert factors[-1] < 0.02
-    assert max(after - before for before, after in zip(factors[12:], factors[13:], strict=False)) < 0.02
+    assert max(after - before for before, after in pairwise(factors[12:])) < 0.02
 
 
 def test_a_budget_too_short_for_a_single_step_makes_one(monkeypatch):

@@ -52,23 +52,25 @@ def interrupt_in(tiny, folder, step: int, *, in_validation: bool = False, **opti
 @pytest.mark.parametrize("rho", [0.0, 0.05])
 def test_resuming_after_any_step_repeats_the_uninterrupted_run(tiny, tmp_path, rho):
     """Batch norm, dropout, moving averages, schedule, validation, best score and log are all in the comparison."""
-    tiny.run(tmp_path / "whole", steps=STEPS, network=tiny.learner(rho=rho))
-    for step in range(1, STEPS):
+    steps = 9
+    tiny.run(tmp_path / "whole", steps=steps, network=tiny.learner(rho=rho))
+    for step in range(1, steps):
         folder = tmp_path / f"cut{step}"
-        interrupt_in(tiny, folder, step, steps=STEPS, network=tiny.learner(rho=rho), checkpoint_steps=1)
+        interrupt_in(tiny, folder, step, steps=steps, network=tiny.learner(rho=rho), checkpoint_steps=1)
         torch.manual_seed(step)  # a fresh process would start from any random state
-        outcome = tiny.run(folder, steps=STEPS, network=tiny.learner(rho=rho, seed=99), resume=True)
-        assert outcome.steps == STEPS
+        outcome = tiny.run(folder, steps=steps, network=tiny.learner(rho=rho, seed=99), resume=True)
+        assert outcome.steps == steps
         assert_same_run(tmp_path / "whole", folder)
 
 
 def test_resuming_from_sparse_checkpoints_repeats_the_steps_between(tiny, tmp_path):
     """The best validation lies before the interruption, and its weights are the ones to keep."""
     options = {"steps": STEPS, "checkpoint_steps": 4, "validate_every": 2, "keep": "best"}
-    whole = tiny.run(tmp_path / "whole", network=tiny.learner(lr=0.1), **options)
-    interrupt_in(tiny, tmp_path / "cut", 9, network=tiny.learner(lr=0.1), **options)
-    resumed = tiny.run(tmp_path / "cut", network=tiny.learner(lr=0.1), resume=True, **options)
-    assert whole.best["step"] < 8
+    learners = [tiny.spoiled(tiny.learner(lr=0.03, average_decay=None), after=8) for _ in range(3)]
+    whole = tiny.run(tmp_path / "whole", network=learners[0], **options)
+    interrupt_in(tiny, tmp_path / "cut", 9, network=learners[1], **options)
+    resumed = tiny.run(tmp_path / "cut", network=learners[2], resume=True, **options)
+    assert whole.best["step"] == 8
     assert resumed.best == whole.best
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 

@@ -67,6 +67,19 @@ def learner(*, rho=0.0, norm=True, dropout=0.2, average_decay=0.9, accumulate=1,
     return PromptedLearner(TinyNetwork(norm=norm, dropout=dropout), PromptableLoss(), optimisation)
 
 
+def spoiled(network: PromptedLearner, *, after: int) -> PromptedLearner:
+    """Make a learner forget everything after some steps: its best weights are then not its last."""
+
+    def forget(module, inputs):
+        if network.training and network.trainer.global_step == after:
+            with torch.no_grad():
+                module.last.weight.zero_()
+                module.last.bias.fill_(-9)
+
+    network.network.register_forward_pre_hook(forget)
+    return network
+
+
 def stream(source=None, *, seed=0, **prompting) -> PromptedSlices:
     ways = {"size": SIZE, "frame_margin": (0.1, 0.5), "frame_shift": 0.1, "box_jitter": 2, **prompting}
     augmentation = Augmentation(turns=True, rotation=15, zoom=0.2, gamma=0.3, noise=0.05, blur=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from medmargin.errors import CheckpointError
 from medmargin.storage import atomic_path
+
+_DAMAGED = (OSError, EOFError, RuntimeError, ValueError, LookupError, AttributeError, TypeError, zipfile.BadZipFile)
 
 
 class AtomicCheckpoints(CheckpointIO):
@@ -51,6 +54,10 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         CheckpointError: truncated, changed, not a checkpoint, or with objects in it that could be code.
     """
     try:
+        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums in its files
+            changed = archive.testzip()
+        if changed is not None:
+            raise CheckpointError(f"{path}: changed since it was written ({changed}). Start the run in another folder.")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         is_whole = {"state_dict", "global_step", "callbacks"} <= checkpoint.keys()
     except pickle.UnpicklingError as error:
@@ -58,7 +65,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
             f"{path}: holds something else than tensors and plain values; nothing of it was executed. "
             "Start the run again in another folder."
         ) from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except _DAMAGED as error:
         raise CheckpointError(f"{path}: cannot be read ({error}). Start the run again in another folder.") from error
     if not is_whole:
         raise CheckpointError(f"{path}: not a checkpoint of a training run. Start the run again in another folder.")

@@ -24,6 +24,7 @@ from medmargin.losses.distillation import embedding_mse
 from medmargin.losses.weighting import LossReport
 from medmargin.networks.promptable import Promptable
 from medmargin.transforms import Augmentation
+from medmargin.transforms.intensity import unit_range
 
 
 class DistillationBatch(NamedTuple):
@@ -130,6 +131,5 @@ def _stretched(picture: NDArray, size: int) -> NDArray[np.float32]:
     shrinks = size < max(picture.shape[:2])
     floats = np.ascontiguousarray(picture, np.float32)
     square = cv2.resize(floats, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    low, high = float(square.min()), float(square.max())
-    square = np.atleast_3d((square - low) / max(high - low, 1e-8))
-    return np.repeat(square, 3 // square.shape[-1], axis=-1).transpose(2, 0, 1).astype(np.float32)
+    square = np.atleast_3d(unit_range(np.asarray(square, np.float32)))
+    return np.repeat(square, 3 // square.shape[-1], axis=-1).transpose(2, 0, 1).astype(np.float32, copy=False)

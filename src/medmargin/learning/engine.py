@@ -28,6 +28,8 @@ _DOES_NOT_APPLY = (
     ".*does not have many workers.*",
     ".*ended before the epoch ended.*",  # our batches do not depend on where an epoch ended
     ".*eval mode.*",  # averaged weights are in it for good
+    ".*no `val_dataloader`.*",
+    ".*smaller than the logging interval.*",  # records are kept by `MetricsLog`
     ".*LeafSpec.*",  # Lightning's own business with torch
 )
 

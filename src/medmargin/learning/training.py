@@ -29,6 +29,7 @@ from medmargin.learning.progress import ProgressBar
 from medmargin.learning.stopping import StopOnSignal
 from medmargin.networks.weight_files import load_strictly
 from medmargin.runs import RunPaths, read_weights, run_lock, write_weights
+from medmargin.storage import disk_errors
 
 _log = logging.getLogger(__name__)
 
@@ -157,9 +158,11 @@ def _checkpoint_to_resume(
         ConfigError: the folder holds a run that nobody asked to resume, or one with other arguments.
         CheckpointError: the checkpoint is damaged or does not fit the learner.
     """
-    if not resume and (paths.checkpoint.exists() or paths.weights.exists()):
+    with disk_errors(paths.folder):
+        has_checkpoint, has_run = paths.checkpoint.exists(), paths.checkpoint.exists() or paths.weights.exists()
+    if has_run and not resume:
         raise ConfigError(f"{paths.folder} holds a run already: resume it, or choose another folder.")
-    if not paths.checkpoint.exists():
+    if not has_checkpoint:
         return None
     checkpoint = read_checkpoint(paths.checkpoint)
     former = stored_state(checkpoint, LastCheckpoint)

@@ -25,8 +25,8 @@ from medmargin.systems.system import Stage, System
     needs=("labelled", "boxes"),
     stages=("distil", "fine-tune"),
     laptop={
-        "encoder": "compact", "image_size": 64, "frame": "object", "init": "shipped", "lr": 1e-3, "batch_size": 16,
-        "box_jitter": 2, "augmentation": "strong", "average_decay": 0.99, "precision": "bf16-mixed", "epochs": 20,
+        "encoder": "compact", "image_size": 64, "frame": "object", "init": "shipped", "lr": 2e-3, "batch_size": 16,
+        "box_jitter": 2, "augmentation": "grey-levels", "precision": "bf16-mixed", "epochs": 20,
         "loss_lr_factor": 5.0,
     },
 )  # fmt: skip
@@ -56,7 +56,7 @@ def u_medsam(
     epochs: int = 135,
     distil_epochs: int = 70,
     box_jitter: int = 5,
-    augmentation: Literal["flips", "strong"] = "flips",
+    augmentation: Literal["flips", "grey-levels"] = "flips",
     average_decay: float | None = None,
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true",
     gradient_checkpointing: bool = False,
@@ -85,7 +85,7 @@ def u_medsam(
         batch_size: objects per step (LiteMedSAM: 4). accumulate: parts a batch is cut into to save memory.
         epochs: length of the fine-tuning without a budget (paper: 135). distil_epochs: of the distillation.
         box_jitter: each side of a training box moves outward by 0 to this many pixels.
-        augmentation: flips as LiteMedSAM, or also turns, zoom and grey levels.
+        augmentation: flips as LiteMedSAM, or flips and changed grey levels.
         average_decay: of the moving average of the weights that is kept; none keeps the weights themselves.
         precision: of the arithmetic. gradient_checkpointing: trade time for memory in the encoder.
         members: answers behind an uncertainty map.
@@ -99,9 +99,7 @@ def u_medsam(
         encoder, image_size=image_size, init=init, gradient_checkpointing=gradient_checkpointing
     )
     mirrored = Augmentation()
-    disturbed = Augmentation(
-        turns=True, rotation=20, zoom=0.2, gamma=0.5, contrast=0.2, brightness=0.1, noise=0.05, blur=1
-    )
+    shaded = Augmentation(gamma=0.4, contrast=0.15, brightness=0.1, noise=0.03)
 
     def distil() -> Stage:
         from medmargin.learning import DistillationLearner, DistillationPictures, Optimisation
@@ -122,7 +120,7 @@ def u_medsam(
         prompting = Prompting(image_size, frame_margin=margins, frame_shift=0.1, box_jitter=box_jitter)
         stream = partial(
             PromptedSlices, prompting=prompting, distance_map=loss.distance_map,
-            augmentation=disturbed if augmentation == "strong" else mirrored,
+            augmentation=shaded if augmentation == "grey-levels" else mirrored,
         )  # fmt: skip
         optimisation = Optimisation(
             lr=lr, weight_decay=weight_decay, rho=rho, adaptive=adaptive, perturbs_loss=perturbs_loss,

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from medmargin.transforms.intensity import unit_range
+
 Rectangle = tuple[float, float, float, float]  # (x_min, y_min, x_max, y_max), voxel centres, inclusive
 
 
@@ -25,8 +27,6 @@ class Frame:
         x, y: column and row of the window's first pixel; may lie outside the picture (such pixels are padding).
         width, height: pixels of the window; the longest side fills `size`.
         size: side of the network input in pixels.
-        keeps_far_edge: boxes cover in the network what their pixels cover in the picture. Otherwise corners are scaled
-            and truncated as LiteMedSAM does, which loses up to a picture pixel at the right and bottom.
     """
 
     x: int
@@ -34,7 +34,6 @@ class Frame:
     width: int
     height: int
     size: int
-    keeps_far_edge: bool = False
 
     @classmethod
     def whole(cls, height: int, width: int, size: int) -> Frame:
@@ -55,7 +54,7 @@ class Frame:
         side = max(int(np.ceil(side)), 8)
         x = (x_min + x_max + 1) / 2 - side / 2 + shift[0] * side
         y = (y_min + y_max + 1) / 2 - side / 2 + shift[1] * side
-        return cls(int(np.floor(x)), int(np.floor(y)), side, side, size, keeps_far_edge=True)
+        return cls(int(np.floor(x)), int(np.floor(y)), side, side, size)
 
     @property
     def scale(self) -> float:
@@ -70,8 +69,8 @@ class Frame:
     def window(self, picture: NDArray) -> NDArray:
         """Cut the window out of `picture` [H, W] or [H, W, C]; what lies outside the picture is 0."""
         height, width = picture.shape[:2]
-        inside = (slice(max(self.y, 0), min(self.y + self.height, height)),
-                  slice(max(self.x, 0), min(self.x + self.width, width)))
+        inside = (slice(max(self.y, 0), max(min(self.y + self.height, height), 0)),
+                  slice(max(self.x, 0), max(min(self.x + self.width, width), 0)))
         if (self.x, self.y, self.width, self.height) == (0, 0, width, height):
             return picture
         cut = np.zeros((self.height, self.width, *picture.shape[2:]), picture.dtype)
@@ -91,9 +90,7 @@ class Frame:
             [C, size, size] float32 in [0, 1]; a constant picture becomes 0.
         """
         resized = _resize_area(self.window(picture), self.resized).astype(np.float32)
-        low, high = float(resized.min()), float(resized.max())
-        resized = (resized - low) / max(high - low, 1e-8)
-        return self._pad(resized[..., None] if resized.ndim == 2 else resized).transpose(2, 0, 1)
+        return self._pad(np.atleast_3d(unit_range(resized))).transpose(2, 0, 1)
 
     def mask(self, mask: NDArray) -> NDArray[np.uint8]:
         """Bring a label picture [H, W] to the network's grid by nearest neighbour: [size, size] uint8."""

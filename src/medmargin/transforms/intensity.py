@@ -59,6 +59,18 @@ def normalised(voxels: NDArray, *, modality: str) -> NDArray[np.float32]:
     return np.stack([percentile_stretched(channel) for channel in voxels])
 
 
+def unit_range(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Map the smallest value to 0 and the largest to 1, as LiteMedSAM does with each network input.
+
+    Args:
+        values: any shape. What differs by rounding only, a millionth of the values, is constant and becomes 0.
+    """
+    low, high = float(values.min()), float(values.max())
+    if high - low <= 1e-6 * max(abs(low), abs(high)):
+        return np.zeros(values.shape, np.float32)
+    return ((values - np.float32(low)) / np.float32(high - low)).astype(np.float32, copy=False)
+
+
 def to_bytes(unit: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Store values in [0, 1] as 0..255, as the challenge's files do (truncating, like its `uint8` cast)."""
     return (unit * np.float32(255)).astype(np.uint8)

@@ -1,0 +1,122 @@
+"""Cases cut into pictures: which objects there are, where they lie, and when the work is done again."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from medmargin.datasets.case import Case
+from medmargin.datasets.dataset import open_dataset
+from medmargin.datasets.task import Task
+from medmargin.errors import DataError
+from medmargin.learning import cache_cases
+
+TASK = Task("Toy", ("MRI",), {"big": 1, "small": 2}, dims=3)
+
+
+def volume_case(folder, name: str, *, codes: str = "RAS", labelled: bool = True) -> Case:
+    """Two structures at known places of an RAS volume, stored in another orientation."""
+    image = np.zeros((20, 16, 6), np.float32)
+    image += np.arange(1, 21)[:, None, None]
+    label = np.zeros(image.shape, np.uint8)
+    label[2:12, 3:9, 1:4] = 1
+    label[14:17, 10:14, 2] = 2
+    label[0, 0, 5] = 1  # one pixel: too small
+    paths = []
+    for kind, voxels in (("image", image), ("label", label)):
+        turned = nibabel.Nifti1Image(voxels, np.eye(4)).as_reoriented(
+            nibabel.orientations.ornt_transform(
+                nibabel.orientations.axcodes2ornt("RAS"), nibabel.orientations.axcodes2ornt(codes)
+            )
+        )
+        paths.append(folder / f"{name}_{kind}.nii.gz")
+        turned.to_filename(paths[-1])
+    return Case(name, name, (paths[0],), paths[1] if labelled else None)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "SAR", "PIR"])
+def test_every_slice_with_enough_of_a_structure_is_an_object(tmp_path, codes):
+    cached = cache_cases([volume_case(tmp_path, "a", codes=codes)], TASK, tmp_path / "cache", progress=False)
+    places = {value: found.tolist() for value, found in cached.entries.items()}
+    assert places == {1: [[0, 1], [0, 2], [0, 3]], 2: [[0, 2]]}
+    assert cached.objects == 4
+    drawn = [cached.draw(np.random.default_rng(seed)) for seed in range(20)]
+    masks = {mask.sum(): mask for _, mask in drawn}
+    assert masks.keys() == {60, 12}
+    assert masks[60].shape == (16, 20)  # [H = j, W = i]
+    assert np.array_equal(np.argwhere(masks[12])[[0, -1]], [[10, 14], [13, 16]])
+    picture = drawn[0][0]
+    assert picture.dtype == np.uint8
+    assert (np.diff(picture.astype(int), axis=1) >= 0).all()  # brightness rises along i
+
+
+def test_rare_structures_are_drawn_as_often_as_frequent_ones(tmp_path):
+    cached = cache_cases([volume_case(tmp_path, name) for name in "abc"], TASK, tmp_path / "cache", progress=False)
+    rng = np.random.default_rng(0)
+    small = np.mean([cached.draw(rng)[1].sum() == 12 for _ in range(400)])
+    assert small == pytest.approx(0.5, abs=0.1)
+
+
+def test_in_pictures_every_component_is_an_object(tmp_path):
+    label = np.zeros((30, 40), np.uint8)
+    label[2:8, 2:8], label[20:28, 10:30], label[15, 15] = 1, 1, 1
+    for name, values in (("image", np.full((30, 40), 7, np.uint8) + label), ("label", label)):
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+    case = Case("p", "p", (tmp_path / "image.png",), tmp_path / "label.png")
+    cached = cache_cases([case], Task("Cells", ("grey",), {"cell": 1}, dims=2), tmp_path / "cache", progress=False)
+    sizes = {int(cached.draw(np.random.default_rng(seed))[1].sum()) for seed in range(30)}
+    assert sizes == {36, 160}
+    picture, _ = cached.draw(np.random.default_rng(0))
+    assert set(np.unique(picture)) == {7, 8}  # bytes of a picture stay as they are
+
+
+def test_prepared_cases_are_used_again_until_something_changes(tmp_path):
+    case = volume_case(tmp_path, "a")
+    cache = tmp_path / "cache"
+
+    def stamp(**options):
+        cache_cases([case], TASK, cache, progress=False, **options)
+        return (cache / "00000.image.npy").stat().st_mtime_ns
+
+    first = stamp()
+    assert stamp() == first
+    assert stamp(minimum_pixels=20) > first
+    second = stamp()
+    os.utime(case.images[0])
+    assert stamp() > second
+    (cache / "index.json").write_text("{ half an ind")
+    assert stamp() > second
+
+
+def test_a_copy_in_a_loading_process_draws_the_same(tmp_path):
+    cached = cache_cases([volume_case(tmp_path, "a")], TASK, tmp_path / "cache", progress=False)
+    cached.draw(np.random.default_rng(0))
+    copied = pickle.loads(pickle.dumps(cached))
+    for one, other in zip(cached.draw(np.random.default_rng(3)), copied.draw(np.random.default_rng(3)), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_a_case_without_a_label_is_refused(tmp_path):
+    with pytest.raises(DataError, match="b: no label"):
+        cache_cases([volume_case(tmp_path, "b", labelled=False)], TASK, tmp_path / "cache", progress=False)
+
+
+def test_row_25_cases_without_any_object_are_refused_together(tmp_path):
+    case = volume_case(tmp_path, "a")
+    with pytest.raises(DataError, match="none of the 1 training cases holds an object of 1000 pixels"):
+        cache_cases([case], TASK, tmp_path / "cache", minimum_pixels=1000, progress=False)
+
+
+@pytest.mark.parametrize("name", ["Dataset004_Hippocampus", "Dataset901_BUSI"])
+def test_real_cases_are_prepared(data_root, tmp_path, name):
+    dataset = open_dataset(data_root / name)
+    cached = cache_cases(dataset.cases[:3], dataset.task, tmp_path, progress=False)
+    picture, mask = cached.draw(np.random.default_rng(0))
+    assert picture.shape[:2] == mask.shape
+    assert mask.sum() >= 10
+    assert picture.max() > 200
