@@ -18,8 +18,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: env
 	$(BIN)/medmargin demo --out $(DEMO_OUT) $(if $(DATA),--data $(DATA))
 
+# one arithmetic thread per test process: two processes with two threads each would fight for two cores
 test: env lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: env
 	$(BIN)/python -m pytest -m slow

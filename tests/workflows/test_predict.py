@@ -78,6 +78,15 @@ def test_prompts_that_make_no_sense(prompts: dict, complaint: str, trained: Path
         predict(trained, [scan], tmp_path, **prompts)
 
 
+def test_row_32_an_image_smaller_than_the_network_input_is_padded_and_cropped_back(
+    trained: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (5, 7), np.uint8)).save(tmp_path / "tiny.png")
+    result, _ = predict(trained, [tmp_path / "tiny.png"], tmp_path / "out", box="1,1,5,3")
+    assert not result.failures
+    assert Image.open(tmp_path / "out" / "tiny_seg.png").size == (7, 5)
+
+
 def test_a_box_outside_the_image_fails_that_case(trained: Path, scan: Path, tmp_path: Path) -> None:
     result, _ = predict(trained, [scan], tmp_path, box="500,500,1,600,600,2")
     assert "outside the image" in result.failures[0].error

@@ -44,7 +44,7 @@ def predict(
         )  # fmt: skip
     if json:
         print_json(answer)
-    else:
+    elif answer["cases"]:
         rows = [(case["case"], f"{case['seconds']:.1f}", len(case["files"])) for case in answer["cases"]]
         print_table(f"Written to {out} (prompts: {answer['prompts']})", ("case", "seconds ", "files "), rows)
     if not result.failures:

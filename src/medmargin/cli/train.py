@@ -35,6 +35,7 @@ def train(
 
     Example: medmargin train u-medsam Dataset004_Hippocampus --run runs/hippocampus --minutes 15
     """
+    from medmargin.learning import is_first_process
     from medmargin.workflows.train import train as run_training
 
     outcome = run_training(
@@ -42,8 +43,8 @@ def train(
         labelled=labelled, scale=scale, settings=parsed_settings(settings), resume=resume, devices=devices, nodes=nodes,
         workers=workers,
     )  # fmt: skip
-    if json:
+    if json and is_first_process():
         print_json({"run": str(run), **asdict(outcome)})
-    else:
+    elif is_first_process():
         say(f"{outcome.steps} steps in {outcome.seconds:.0f} s, ended by {outcome.stopped_by}: {run}")
     return 130 if outcome.stopped_by == "signal" else 0

@@ -7,6 +7,7 @@ try:
     from medmargin.learning.budget import Budget
     from medmargin.learning.case_cache import CachedCases, cache_cases
     from medmargin.learning.distillation import DistillationLearner, DistillationPictures
+    from medmargin.learning.engine import is_first_process
     from medmargin.learning.learner import Learner, Optimisation
     from medmargin.learning.prompted import PromptedLearner
     from medmargin.learning.prompted_stream import PromptedSlices, Prompting
@@ -35,4 +36,5 @@ __all__ = [
     "TrainingOutcome",
     "cache_cases",
     "fit",
+    "is_first_process",
 ]

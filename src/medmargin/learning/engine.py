@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
 
 from medmargin.errors import ConfigError
 from medmargin.learning.checkpoints import AtomicCheckpoints
@@ -37,6 +38,11 @@ _DOES_NOT_APPLY = (
 def wants_gpu(accelerator: Accelerator) -> bool:
     """Tell whether training runs on a GPU; "auto" takes one where there is one."""
     return accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
+
+
+def is_first_process() -> bool:
+    """Tell whether this is the process that writes, before a trainer exists (torchrun, SLURM, or Lightning's own)."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def build_trainer(

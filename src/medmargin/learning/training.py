@@ -69,7 +69,7 @@ def fit(
     keep: Literal["last", "best"] = "last",
     validate_every: int = 200,
     log_every: int = 10,
-    checkpoint_minutes: float = 5.0,
+    checkpoint_minutes: float = 1.0,
     checkpoint_steps: int | None = None,
     progress: bool = True,
 ) -> TrainingOutcome:

@@ -11,7 +11,7 @@ from typing import Any
 from medmargin.datasets.case import Case
 from medmargin.datasets.dataset import Dataset, open_dataset
 from medmargin.errors import ConfigError
-from medmargin.learning import Budget, FixedItems, TrainingOutcome, cache_cases, fit
+from medmargin.learning import Budget, FixedItems, TrainingOutcome, cache_cases, fit, is_first_process
 from medmargin.runs import Run, RunConfig, describe_environment, read_run, write_model_card, write_run
 from medmargin.systems.registry import build_system, catalogue, resolve_arguments
 from medmargin.systems.system import Stage, System
@@ -74,12 +74,12 @@ def train(
     budgets = _budgets(stages, minutes=minutes, steps=steps, epochs=epochs)
     sides = {"train": training, "val": data.split("val", fold)}
     config = _config(system, chosen, arguments, data, sides, seed, fold, budgets[-1], built)
-    folder = Path(run)
+    folder, progress = Path(run), progress and is_first_process()
     if resume and (folder / "config.json").exists():
         _refuse_changes(read_run(folder), config)
-    elif (folder / "config.json").exists():
+    elif (folder / "config.json").exists() and is_first_process():  # the others find what the first one wrote
         raise ConfigError(f"{folder} holds a run already: continue it with --resume, or choose another folder.")
-    found = write_run(folder, config)
+    found = write_run(folder, config) if is_first_process() else Run(folder, config)
     source = cache_cases(sides["train"], data.task, folder / "cache" / "train", progress=progress)
     checking = cache_cases(sides["val"], data.task, folder / "cache" / "val", progress=progress)
     for stage, budget in zip(stages, budgets, strict=True):
@@ -105,7 +105,8 @@ def train(
         )
         if outcome.stopped_by == "signal":
             return outcome
-    _describe(found, system, outcome)
+    if is_first_process():
+        _describe(found, system, outcome)
     return outcome
 
 
