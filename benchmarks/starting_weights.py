@@ -117,7 +117,7 @@ def ship(out: Path) -> None:
     state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in
              read_weights(out / "model.safetensors").items()}  # fmt: skip
     shipped = write_run(target, run.config)
-    write_weights(target / "model.safetensors", state, about={"precision": "float16"})
+    write_weights(target / "model.safetensors", state)
     write_model_card(
         shipped,
         summary="Starting weights of U-MedSAM (arXiv:2408.08881) at laptop scale: the compact network, trained with "

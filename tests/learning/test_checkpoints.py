@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from medmargin.errors import BudgetError, CheckpointError
-from medmargin.learning.checkpoints import AtomicCheckpoints, read_checkpoint
+from medmargin.learning.checkpoints import AtomicCheckpoints, LastCheckpoint, read_checkpoint, stored_state
 
 OLD = {"state_dict": {"w": torch.zeros(3)}, "global_step": 1, "callbacks": {}}
 NEW = {"state_dict": {"w": torch.ones(3)}, "global_step": 2, "callbacks": {}}
@@ -102,6 +102,11 @@ def test_row_39_another_file_of_tensors(path, content):
     torch.save(content, path)
     with pytest.raises(CheckpointError, match=r"last\.ckpt"):
         read_checkpoint(path)
+
+
+def test_row_39_a_checkpoint_of_another_program():
+    with pytest.raises(CheckpointError, match="holds no LastCheckpoint"):
+        stored_state(OLD, LastCheckpoint)
 
 
 def test_a_missing_checkpoint(tmp_path):

@@ -23,7 +23,7 @@ STATE = {
 
 @pytest.fixture
 def path(tmp_path):
-    write_weights(tmp_path / "model.safetensors", STATE, about={"step": "3"})
+    write_weights(tmp_path / "model.safetensors", STATE)
     return tmp_path / "model.safetensors"
 
 
@@ -34,6 +34,15 @@ def test_what_is_written_is_read_bit_for_bit(path):
         assert found[name].dtype == tensor.dtype
         assert torch.equal(found[name], tensor)
     assert load_file(path).keys() == STATE.keys()  # any safetensors reader will do
+
+
+def test_equal_weights_make_equal_files_that_others_may_read(path, tmp_path):
+    again = tmp_path / "again.safetensors"
+    write_weights(again, dict(reversed(STATE.items())))
+    assert again.read_bytes() == path.read_bytes()
+    mask = os.umask(0)
+    os.umask(mask)
+    assert again.stat().st_mode & 0o777 == 0o666 & ~mask
 
 
 @pytest.mark.parametrize("kept", [0, 4, 40, -1])

@@ -39,5 +39,4 @@ class BestWeights(Callback):
             return
         self.scores = {"step": trainer.global_step, **found}
         if trainer.is_global_zero:
-            about = {"step": str(trainer.global_step)}
-            write_weights(self._path, pl_module.best_network.state_dict(), about=about)
+            write_weights(self._path, pl_module.best_network.state_dict())

@@ -126,5 +126,11 @@ def validation_follows(trainer: Trainer) -> bool:
 
 
 def stored_state(checkpoint: dict[str, Any], callback: type[Callback]) -> dict[str, Any]:
-    """Return what a callback stored in a checkpoint, {} where it stored nothing."""
-    return checkpoint["callbacks"].get(callback.__qualname__, {})
+    """Return what a callback stored in a checkpoint.
+
+    Raises:
+        CheckpointError: it stored nothing, so another program wrote the checkpoint.
+    """
+    if callback.__qualname__ not in checkpoint["callbacks"]:
+        raise CheckpointError(f"the checkpoint holds no {callback.__qualname__}: another program wrote it. Start anew.")
+    return checkpoint["callbacks"][callback.__qualname__]

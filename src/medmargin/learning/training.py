@@ -144,7 +144,7 @@ def fit(
             was_stopped = steps < pacer.plan.horizon
             if trainer.is_global_zero and not was_stopped:
                 state = read_weights(paths.best_weights) if keep == "best" else learner.best_network.state_dict()
-                write_weights(paths.weights, state, about={"step": str(steps)})
+                write_weights(paths.weights, state)
             trainer.strategy.barrier()  # when this returns, in whichever process, the weights are there
     return TrainingOutcome(steps, pacer.seconds, best.scores, "signal" if was_stopped else budget.unit)
 

@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 _CHECKSUM = "content_sha256"
 
 
-def write_weights(path: Path | str, state: Mapping[str, Tensor], *, about: Mapping[str, str] | None = None) -> None:
-    """Write a state dict, whole or not at all.
+def write_weights(path: Path | str, state: Mapping[str, Tensor]) -> None:
+    """Write a state dict, whole or not at all. Equal weights make equal files, byte for byte.
 
     Args:
         path: the file, named *.safetensors.
         state: name -> tensor; shared memory is written once per name.
-        about: further text for the file's header, e.g. system and step.
 
     Raises:
         CheckpointError: a value is NaN or infinite: such weights must never look like a result.
         BudgetError: the disk is full or the folder cannot be written.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     _refuse_unusable(path, state)
+    content = save(state, metadata={_CHECKSUM: _checksum(state)})  # more entries would come in random order
     with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata={**(about or {}), "format": "pt", _CHECKSUM: _checksum(state)})
+        temporary.write_bytes(content)
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:
