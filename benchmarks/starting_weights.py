@@ -14,6 +14,7 @@ import argparse
 import sys
 from dataclasses import asdict
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -114,9 +115,13 @@ def ship(out: Path) -> None:
 
     run = read_run(out)
     target = SHIPPED / "u-medsam"
+    arguments = resolve_arguments("u-medsam", "laptop", {"init": "none"})
+    words = pairwise(["", *run.config.command])
+    command = ["$MEDMARGIN_DATA" if before == "--data" else word for before, word in words]
+    config = run.config.model_copy(update={"arguments": arguments, "command": command})
     state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in
              read_weights(out / "model.safetensors").items()}  # fmt: skip
-    shipped = write_run(target, run.config)
+    shipped = write_run(target, config)
     write_weights(target / "model.safetensors", state)
     write_model_card(
         shipped,

@@ -28,6 +28,18 @@ def test_run_folder_tells_everything(trained: Path) -> None:
     assert {"val/dice", "val/box", "val/ellipse"} <= logged
 
 
+def test_the_seed_decides_every_weight(phantoms: Path, tmp_path: Path) -> None:
+    weights = {}
+    for name, seed in (("one", 1), ("again", 1), ("other", 2)):
+        train(
+            "u-medsam", phantoms, run=tmp_path / name, steps=1, seed=seed, scale="laptop",
+            settings={"init": "none", "rho": 0.0}, progress=False,
+        )  # fmt: skip
+        weights[name] = (tmp_path / name / "model.safetensors").read_bytes()
+    assert weights["one"] == weights["again"]
+    assert weights["one"] != weights["other"]
+
+
 def test_an_occupied_folder_is_refused(trained: Path, phantoms: Path) -> None:
     with pytest.raises(ConfigError, match="--resume"):
         train("u-medsam", phantoms, run=trained, steps=4, scale="laptop", settings={"init": "none"}, progress=False)

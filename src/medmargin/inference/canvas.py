@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from medmargin.uncertainty.decomposition import Decomposition
 from medmargin.uncertainty.volumes import VolumeSamples
 
-
 _NESTED = 0.7  # share of a structure's claim inside another's from which it counts as lying in it
 
 

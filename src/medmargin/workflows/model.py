@@ -16,10 +16,12 @@ from medmargin.networks.starting_points import SHIPPED
 from medmargin.networks.weight_files import load_strictly
 from medmargin.prompts.types import Box, Point, Prompt
 from medmargin.runs import Run, read_run
-from medmargin.systems.registry import build_system
+from medmargin.systems.registry import build_system, resolve_arguments
 
 if TYPE_CHECKING:
     from medmargin.inference import PromptedPredictor, Segmentation
+
+_HISTORY = {"init": "none", "teacher": None}
 
 
 @dataclass(frozen=True)
@@ -89,14 +91,16 @@ def load(run: Path | str, *, memory: int | None = None, uncertainty: str | None 
 
     Raises:
         CheckpointError: no such run, or its weights are damaged or do not fit.
-        ConfigError: unknown kind of uncertainty.
+        ConfigError: unknown kind of uncertainty, or a run of a version with other arguments.
     """
     from medmargin.workflows.uncertainty import chosen_uncertainty
 
     found = read_run(_folder(run))
     task = Task(**{**found.config.task, "channels": tuple(found.config.task["channels"])})
     # the weights come from the run; where its training started from is history
-    system = build_system(found.config.system, task, {**found.config.arguments, "init": "none", "teacher": None})
+    history = {name: value for name, value in _HISTORY.items() if name in found.config.arguments}
+    arguments = resolve_arguments(found.config.system, "paper", {**found.config.arguments, **history})
+    system = build_system(found.config.system, task, arguments)
     load_strictly(system.network, found.weights(), origin=str(found.paths.weights))
     predictor = system.predictor()
     predictor.memory = memory

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from medmargin.datasets.case import Case
 from medmargin.datasets.dataset import Dataset, open_dataset
 from medmargin.errors import ConfigError
@@ -69,6 +71,7 @@ def train(
     arguments = resolve_arguments(system, chosen, settings or {})
     data = open_dataset(dataset, split_file=split)
     training = labelled_subset(data.split("train", fold), labelled, seed=seed)
+    torch.manual_seed(seed)  # of the first weights; what follows is seeded step by step
     built = build_system(system, data.task, arguments)
     stages = [make() for make in built.stages]
     budgets = _budgets(stages, minutes=minutes, steps=steps, epochs=epochs)
@@ -135,8 +138,6 @@ def _config(
     budget: Budget,
     built: System,
 ) -> RunConfig:
-    import torch
-
     manifest = data.fingerprint()
     return RunConfig(
         system=system,
