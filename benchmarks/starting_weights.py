@@ -11,11 +11,14 @@ the finished weights, in half precision, with their model card into the package.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from dataclasses import asdict
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
 
@@ -38,6 +41,7 @@ from medmargin.optim.schedules import cosine_with_warmup
 from medmargin.runs import RunConfig, describe_environment, read_weights, write_model_card, write_run, write_weights
 from medmargin.systems.registry import resolve_arguments
 from medmargin.transforms import Augmentation
+from reporting import RESULTS
 
 SETS = {"Dataset901_BUSI": 0.12, "Dataset904_DSB2018": 0.08}
 LEARNING_RATE, BATCH = 1.2e-3, 16
@@ -129,8 +133,22 @@ def ship(out: Path) -> None:
         "the paper's learned loss weighting on generated pictures and, for one object in six, on the training side of "
         "BUSI (CC0 1.0; Al-Dhabyani et al. 2020) and DSB2018 (CC0 1.0; Caicedo et al. 2019). SharpMin was off: it "
         "belongs to the fine-tuning.",
+        results=zero_shot(),
     )
     print(f"{target}: {(target / 'model.safetensors').stat().st_size / 1e6:.1f} MB")
+
+
+def zero_shot() -> dict[str, str]:
+    """Read what `zero_shot.py` measured: Dice beside the ellipse's, per data set; nothing before its first run."""
+    path = RESULTS / "zero_shot.json"
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))["results"]
+    return {
+        f"zero-shot Dice, {name.split('_', 1)[1]} ({result['n']} cases)": f"{result['mean']['dice']:.3f} "
+        f"(ellipse alone {result['floors']['ellipse']['dice']:.3f})"
+        for name, result in found.items()
+    }
 
 
 def parsed() -> argparse.Namespace:
