@@ -34,6 +34,17 @@ def test_typed_box_writes_everything_on_the_files_grid(trained: Path, scan: Path
     assert json.loads((tmp_path / f"{name}_confidence.json").read_text())["prompts"] == "user"
 
 
+def test_row_10_one_time_point_of_several_is_chosen(trained: Path, scan: Path, tmp_path: Path) -> None:
+    source = nibabel.load(scan)
+    series = np.stack([np.asarray(source.dataobj)] * 3, axis=-1)
+    nibabel.save(nibabel.Nifti1Image(series, source.affine), tmp_path / "cine.nii.gz")
+    refused, _ = predict(trained, [tmp_path / "cine.nii.gz"], tmp_path / "out", box="5,5,5,20,20,5")
+    assert "--volume-index" in refused.failures[0].error
+    result, _ = predict(trained, [tmp_path / "cine.nii.gz"], tmp_path / "out", box="5,5,5,20,20,5", volume_index=1)
+    assert nibabel.load(tmp_path / "out" / "cine_seg.nii.gz").shape == source.shape
+    assert not result.failures
+
+
 def test_csv_of_boxes_and_points_in_millimetres(trained: Path, scan: Path, tmp_path: Path) -> None:
     affine, shape = nibabel.load(scan).affine, nibabel.load(scan).shape
     middle, reach = np.array(shape) // 2, np.array([7, 7, 0])

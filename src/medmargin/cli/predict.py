@@ -24,6 +24,7 @@ def predict(
     in_mm: Annotated[bool, typer.Option("--in-mm", help="Coordinates are RAS+ millimetres.")] = False,
     split: Annotated[str | None, typer.Option(help="Side of a data set's split.")] = None,
     series: Annotated[str | None, typer.Option(help="DICOM series of a folder that holds several.")] = None,
+    volume_index: Annotated[int | None, typer.Option(help="Time point of a 4-D file, from 0.")] = None,
     to_gray: Annotated[bool, typer.Option("--to-gray", help="Turn colour pictures into grey ones.")] = False,
     uncertainty: Annotated[str | None, typer.Option(help="prompt-perturbation (default) or none.")] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write probability maps too.")] = False,
@@ -39,7 +40,7 @@ def predict(
     with progress_bar("predicting") as bar:
         result, answer = run_prediction(
             run, inputs, out, box=box, structure=structure, boxes=boxes, points=points, prompts_from=prompts_from,
-            in_mm=in_mm, split=split, series=series, to_gray=to_gray, uncertainty=uncertainty,
+            in_mm=in_mm, split=split, series=series, volume_index=volume_index, to_gray=to_gray, uncertainty=uncertainty,
             probabilities=probabilities, memory=memory, progress=lambda done, total, case: bar(done, total),
         )  # fmt: skip
     if json:

@@ -55,7 +55,7 @@ def read(path: Path, *, volume_index: int | None = None, channels: int | None = 
     affine, more = _affine(path, header)
     warnings += more
     grid = checked_grid(values.shape[1:], affine, source=path)
-    zooms = np.abs(header.get_zooms()[:3])
+    zooms = np.abs(header.get_zooms()[:3]) * _MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)
     if not np.allclose(zooms, grid.spacing[: len(zooms)], rtol=1e-2):
         warnings.append(f"{path}: the header's voxel size {zooms} contradicts the affine; used {grid.spacing} mm")
     dims = 2 if len(header.get_data_shape()) == 2 else 3

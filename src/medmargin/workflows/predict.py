@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from medmargin.workflows.true_prompts import prompts_of_labels
 
 _IMAGES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npz")
 PromptsOf = Callable[[str, Volume], Sequence[Prompt]]
+Reader = Callable[[Path], Volume]
 
 
 def predict(
@@ -36,6 +38,7 @@ def predict(
     in_mm: bool = False,
     split: str | None = None,
     series: str | None = None,
+    volume_index: int | None = None,
     to_gray: bool = False,
     uncertainty: str | None = None,
     probabilities: bool = False,
@@ -53,7 +56,8 @@ def predict(
         prompts_from: label file, or folder of label files named like the cases: prompts are read off them (evaluation
             only, and said so in every result).
         split: of a data set: "train", "val", "test", ...
-        series: which DICOM series of a folder. to_gray: turn colour pictures into grey ones.
+        series: which DICOM series of a folder. volume_index: which time point of a 4-D file.
+        to_gray: turn colour pictures into grey ones.
         uncertainty: see `load`. probabilities: write probability maps. memory: such as "4G".
         progress: called with (cases done, all cases, name).
 
@@ -65,9 +69,10 @@ def predict(
     """
     model = load(run, memory=parse_memory(memory) if memory else None, uncertainty=uncertainty)
     prompts_of = _prompt_source(model, box, structure, boxes, points, prompts_from, in_mm=in_mm)
+    read = partial(read_image, series=series, volume_index=volume_index, to_gray=to_gray)
     jobs: list[Job] = []
     for given in inputs:
-        jobs += _jobs(given, prompts_of, split=split, series=series, to_gray=to_gray)
+        jobs += _jobs(given, prompts_of, read, split=split)
     if not jobs:
         raise ConfigError(f"no image found in {', '.join(str(given) for given in inputs)}")
     source = PROMPTS_FROM_LABELS if prompts_from else PROMPTS_FROM_USER
@@ -131,29 +136,27 @@ def _placed(prompts: Sequence[Prompt], volume: Volume, *, in_mm: bool) -> list[P
     return [to_voxels(prompt, volume.grid) if in_mm else prompt for prompt in prompts]
 
 
-def _jobs(
-    given: Path | str, prompts_of: PromptsOf, *, split: str | None, series: str | None, to_gray: bool
-) -> list[Job]:
+def _jobs(given: Path | str, prompts_of: PromptsOf, read: Reader, *, split: str | None) -> list[Job]:
     path = Path(given)
     if split is not None or not path.exists():
         dataset = open_dataset(given)
         return [_case_job(dataset, case, prompts_of) for case in dataset.split(split or "test")]
     if path.is_file():
-        return [_file_job(path, prompts_of, series=series, to_gray=to_gray)]
+        return [_file_job(path, prompts_of, read)]
     images = sorted(file for file in path.iterdir() if file.is_file() and file.name.lower().endswith(_IMAGES))
     if images:
-        return [_file_job(file, prompts_of, series=series, to_gray=to_gray) for file in images]
-    return [_file_job(path, prompts_of, series=series, to_gray=to_gray)]  # a folder of DICOM files
+        return [_file_job(file, prompts_of, read) for file in images]
+    return [_file_job(path, prompts_of, read)]  # a folder of DICOM files
 
 
-def _file_job(path: Path, prompts_of: PromptsOf, *, series: str | None, to_gray: bool) -> Job:
+def _file_job(path: Path, prompts_of: PromptsOf, read: Reader) -> Job:
     name = case_name(path)
 
-    def read() -> tuple[Volume, Sequence[Prompt]]:
-        volume = read_image(path, series=series, to_gray=to_gray)
+    def load_case() -> tuple[Volume, Sequence[Prompt]]:
+        volume = read(path)
         return volume, prompts_of(name, volume)
 
-    return Job(name, read)
+    return Job(name, load_case)
 
 
 def _case_job(dataset: Dataset, case: Any, prompts_of: PromptsOf) -> Job:
