@@ -41,7 +41,8 @@ def predict(
         result, answer = run_prediction(
             run, inputs, out, box=box, structure=structure, boxes=boxes, points=points, prompts_from=prompts_from,
             in_mm=in_mm, split=split, series=series, volume_index=volume_index, to_gray=to_gray,
-            uncertainty=uncertainty, probabilities=probabilities, memory=memory, progress=lambda done, total, case: bar(done, total),
+            uncertainty=uncertainty, probabilities=probabilities, memory=memory,
+            progress=lambda done, total, case: bar(done, total),
         )  # fmt: skip
     if json:
         print_json(answer)
