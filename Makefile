@@ -32,7 +32,7 @@ lint: env
 
 docs: env
 	$(BIN)/python docs/build_pages.py
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 wheel: env
 	$(BIN)/python -m build --wheel
