@@ -37,7 +37,7 @@ def test_windowed_blocks_see_their_window_only(randomise: Callable[[nn.Module], 
     windowed, everywhere = encoder.blocks
     tokens = torch.randn(1, 5, 5, 12)
     changed = tokens.clone()
-    changed[0, 0, 0] += 1
+    changed[0, 0, 0, 0] += 1  # one channel: layer normalisation would remove a change of all of them
     assert torch.equal(windowed(tokens)[0, 3:], windowed(changed)[0, 3:])
     assert not torch.equal(everywhere(tokens)[0, 3:], everywhere(changed)[0, 3:])
 
