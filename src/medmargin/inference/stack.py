@@ -12,6 +12,7 @@ from medmargin.errors import DataError
 from medmargin.imaging import Volume, finite_image, require_signal, to_working
 from medmargin.prompts.types import Box, Point
 from medmargin.transforms.frame import Rectangle
+from medmargin.transforms.slices import slice_axes
 
 Normalise = Callable[[NDArray], NDArray]
 
@@ -48,9 +49,7 @@ class SliceStack:
         require_signal(volume)
         self._working = to_working(finite_image(volume))
         working = self._working.volume
-        single = [axis for axis, length in enumerate(working.grid.shape) if length == 1]
-        through = single[0] if len(single) == 1 else 2
-        self._axes = (*(axis for axis in range(3) if axis != through), through)  # working axes of x, y and the slices
+        self._axes = slice_axes(working.grid.shape)  # working axes of x, y and the slices, as in training
         voxels = working.voxels if normalise is None else normalise(working.voxels)
         self._pictures = voxels.transpose(0, *(axis + 1 for axis in self._axes)).T  # [slices, height, width, C]
         self.warnings = working.warnings
