@@ -10,8 +10,6 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,11 +67,12 @@ def verify(slug: str, reference: Path | str) -> VerificationResult:
     """
     from medmargin.verification.comparison import compare
     from medmargin.verification.reference import Reference
+    from medmargin.verification.threads import one_thread
 
     module = _module(slug)
     content = Reference.read(reference)
     try:
-        with _one_thread():
+        with one_thread():
             recomputed = module.recompute(content)
     except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{content.path}: not a reference of '{slug}', or damaged: {error}") from error
@@ -97,18 +96,6 @@ def _module(slug: str) -> ModuleType:
         nearest = difflib.get_close_matches(slug, known, n=3, cutoff=0.0)
         raise ConfigError(f"nothing called '{slug}' can be verified. Nearest: {', '.join(nearest)}")
     return importlib.import_module(f"{__name__}.{slug.replace('-', '_')}")
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _defines_recompute(path: Path) -> bool:

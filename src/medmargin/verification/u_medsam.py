@@ -5,8 +5,8 @@ The reference numbers come from the authors' sister work and the code they build
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from medmargin.losses.uncertainty_weighting import UncertaintyWeighted, optimal_
 from medmargin.optim.running_statistics import frozen_batch_norm_statistics
 from medmargin.optim.sharp_min import SharpMin
 from medmargin.verification.reference import Reference
+from medmargin.verification.threads import one_thread
 
 TOLERANCE = 1e-5
 
@@ -37,25 +38,11 @@ def recompute(reference: Reference) -> dict[str, Tensor]:
         CheckpointError: the config names a loss or an optimiser that is not known.
     """
     outputs = {**_maps_and_losses(reference), **_weighting(reference)}
-    with _one_thread():
+    # the toy network's first bias has a true gradient of 0: AdamW turns the rounding noise of its sum into whole steps
+    with one_thread():
         for case, settings in reference.config["sam"].items():
             outputs.update({f"sam.{case}.{name}": value for name, value in _trajectory(reference, settings).items()})
     return outputs
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Add in the order of the reference: AdamW turns rounding noise into whole steps.
-
-    The toy network's first bias is followed by batch normalisation, so that its true gradient is 0; what AdamW
-    normalises is the rounding error of a sum, which depends on how many threads share it.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _maps_and_losses(reference: Reference) -> dict[str, Tensor]:
