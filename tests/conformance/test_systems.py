@@ -39,12 +39,13 @@ def test_every_weight_gets_a_finite_gradient(laptop) -> None:
     stage = laptop.stages[-1]()
     # a step without any click leaves the point and mask prompts of a promptable network untouched
     resting = ("point_embeddings.0", "point_embeddings.1", "not_a_point", "no_mask")
+    assert any(weight.requires_grad for weight in laptop.network.parameters())
     report = stage.learner.objective(first_batch(stage))
     report.total.backward()
     assert torch.isfinite(report.total)
     assert report.total.item() >= 0
     for name, weight in laptop.network.named_parameters():
-        if not any(part in name for part in resting):
+        if weight.requires_grad and not any(part in name for part in resting):
             assert weight.grad is not None, name
             assert torch.isfinite(weight.grad).all(), name
 
@@ -56,7 +57,7 @@ def test_evaluation_mode_is_deterministic_and_takes_one_image(laptop) -> None:
     with torch.inference_mode():
         first, second = (network(batch.image, boxes=batch.boxes).logits for _ in range(2))
     assert torch.equal(first, second)
-    assert first.shape[:2] == (1, 1)
+    assert len(first) == 1
 
 
 def test_state_survives_bit_for_bit(laptop, tmp_path) -> None:
@@ -75,6 +76,7 @@ def test_predictor_answers_with_labels_and_a_split_uncertainty(laptop) -> None:
     volume = from_array(picture)
     answer = laptop.predictor().predict(volume, [Prompt("organ", box=Box((10, 12), (40, 50)))])
     assert answer.labels.shape == volume.grid.shape
+    assert answer.structures[0].name == "organ"
     assert set(answer.uncertainty) == {"total", "aleatoric", "epistemic"}
     parts = answer.uncertainty["aleatoric"] + answer.uncertainty["epistemic"]
     np.testing.assert_allclose(answer.uncertainty["total"], parts, atol=1e-5)

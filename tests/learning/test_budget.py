@@ -79,7 +79,7 @@ def paced_run(monkeypatch, budget: Budget, seconds_per_step) -> tuple[float, lis
     pacer.on_train_start(trainer, None)
     factors = []
     while not trainer.should_stop:
-        pacer.on_train_batch_start(trainer, None, None, 0)
+        pacer.on_train_batch_start(trainer, SimpleNamespace(), None, 0)
         factors.append(group["lr"])
         clock.now += seconds_per_step(trainer.global_step)
         trainer.global_step += 1

@@ -55,3 +55,18 @@ def test_without_a_gradient_only_decay_moves_a_weight_and_never_a_loss_weight() 
     after = [p.detach() for group in optimiser.param_groups for p in group["params"]]
     torch.testing.assert_close(after[:2], [0.95 * value for value in before[:2]])
     assert all(torch.equal(a, b) for a, b in zip(after[2:], before[2:], strict=True))
+
+
+def test_chosen_parameters_learn_faster_and_decay_like_the_others() -> None:
+    network = _network()
+    groups = _by_name(
+        parameter_groups(network, lr=1e-3, weight_decay=0.01, fast=lambda name: name.startswith("2."), fast_lr_factor=5)
+    )
+    assert groups["fast_decay"]["params"] == [network[2].weight]
+    assert groups["fast_no_decay"]["params"] == [network[2].bias]
+    assert groups["decay"]["params"] == [network[0].weight]
+    assert [groups[name]["lr"] for name in ("decay", "fast_decay", "fast_no_decay")] == pytest.approx(
+        [1e-3, 5e-3, 5e-3]
+    )
+    assert groups["fast_decay"]["weight_decay"] == 0.01
+    assert groups["fast_no_decay"]["weight_decay"] == 0

@@ -1,4 +1,4 @@
-"""The cosine schedule."""
+"""The schedules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medmargin.errors import ConfigError
-from medmargin.optim.schedules import constant, cosine_with_warmup
+from medmargin.optim.schedules import constant, cosine_with_warmup, polynomial_with_warmup
 
 
 def test_the_constant_schedule_leaves_the_rate_alone() -> None:
@@ -78,3 +78,39 @@ def test_a_resumed_scheduler_continues_where_it_stopped() -> None:
 def test_impossible_schedules_are_refused(options: dict) -> None:
     with pytest.raises(ConfigError):
         cosine_with_warmup(0, **options)
+
+
+def test_the_polynomial_is_that_of_samed() -> None:
+    """Their training loop, with its counter and its two branches."""
+
+    def theirs(iteration: int, warmup: int, maximum: int) -> float:
+        if warmup and iteration < warmup:
+            return (iteration + 1) / warmup
+        return (1.0 - (iteration - warmup) / maximum) ** 0.9
+
+    for warmup in (0, 1, 25, 50):
+        ours = [polynomial_with_warmup(step, total_steps=100, warmup_steps=warmup) for step in range(100)]
+        assert ours == pytest.approx([theirs(step, warmup, 100) for step in range(100)])
+    assert polynomial_with_warmup(50, total_steps=100) == pytest.approx(0.5**0.9)
+    assert polynomial_with_warmup(50, total_steps=100, power=2) == pytest.approx(0.25)
+
+
+@given(st.integers(1, 300), st.integers(0, 400), st.floats(0.1, 4))
+def test_the_polynomial_rises_to_one_and_falls_to_zero(total: int, warmup: int, power: float) -> None:
+    values = [
+        polynomial_with_warmup(step, total_steps=total, warmup_steps=warmup, power=power) for step in range(2 * total)
+    ]
+    peak = min(warmup, total // 2)
+    assert min(values[:total]) > 0
+    assert max(values) == values[peak] == 1
+    assert values[:peak] == sorted(values[:peak])
+    assert values[peak:] == sorted(values[peak:], reverse=True)
+    assert polynomial_with_warmup(2 * total, total_steps=total, warmup_steps=warmup, power=power) == 0
+
+
+@pytest.mark.parametrize(
+    "options", [{"total_steps": 5, "warmup_steps": -1}, {"total_steps": 0}, {"total_steps": 5, "power": 0}]
+)
+def test_impossible_polynomials_are_refused(options: dict) -> None:
+    with pytest.raises(ConfigError):
+        polynomial_with_warmup(0, **options)

@@ -9,6 +9,7 @@ import typer
 
 from medmargin.cli.answer import print_json, print_table, say
 from medmargin.cli.progress import progress_bar
+from medmargin.cli.uncertainty import Members, Uncertainty
 from medmargin.errors import PartialFailure
 
 
@@ -18,8 +19,11 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="Side of the split (default of a run: test).")] = None,
     split_file: Annotated[Path | None, typer.Option(help="Split file instead of the data set's own.")] = None,
     fold: Annotated[int, typer.Option(help="Fold of the split.")] = 0,
-    prompts_from: Annotated[str, typer.Option(help="labels: true boxes, with the floors they give away.")] = "labels",
-    uncertainty: Annotated[str | None, typer.Option(help="prompt-perturbation (default) or none.")] = None,
+    prompts_from: Annotated[
+        str | None, typer.Option(help="labels: true boxes, with the floors they give away (promptable: default).")
+    ] = None,
+    uncertainty: Uncertainty = None,
+    members: Members = None,
     report: Annotated[Path | None, typer.Option(help="HTML report to write.")] = None,
     nsd_tolerance: Annotated[float | None, typer.Option(help="In mm, or px where the spacing is unknown.")] = None,
     memory: Annotated[str | None, typer.Option(help="Most memory to use, for example 4G.")] = None,
@@ -45,7 +49,8 @@ def evaluate(
 
             answer = run_evaluation(
                 run, dataset, split=split or "test", split_file=split_file, fold=fold, prompts_from=prompts_from,
-                uncertainty=uncertainty, report=report, memory=memory, nsd_tolerance=nsd_tolerance, progress=progress,
+                uncertainty=uncertainty, members=members or (), report=report, memory=memory,
+                nsd_tolerance=nsd_tolerance, progress=progress,
             )  # fmt: skip
     if json:
         print_json(answer)

@@ -9,6 +9,7 @@ import typer
 
 from medmargin.cli.answer import print_json, print_table
 from medmargin.cli.progress import progress_bar
+from medmargin.cli.uncertainty import Members, Uncertainty
 from medmargin.errors import PartialFailure
 
 
@@ -26,12 +27,13 @@ def predict(
     series: Annotated[str | None, typer.Option(help="DICOM series of a folder that holds several.")] = None,
     volume_index: Annotated[int | None, typer.Option(help="Time point of a 4-D file, from 0.")] = None,
     to_gray: Annotated[bool, typer.Option("--to-gray", help="Turn colour pictures into grey ones.")] = False,
-    uncertainty: Annotated[str | None, typer.Option(help="prompt-perturbation (default) or none.")] = None,
+    uncertainty: Uncertainty = None,
+    members: Members = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write probability maps too.")] = False,
     memory: Annotated[str | None, typer.Option(help="Most memory to use, for example 4G.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Segment what the prompts point at; write label maps, uncertainty maps and a confidence table.
+    """Segment what the prompts point at, or everything a system finds by itself; write labels and uncertainty maps.
 
     Example: medmargin predict u-medsam scan.nii.gz --box 40,52,88,97 --out results
     """
@@ -41,7 +43,7 @@ def predict(
         result, answer = run_prediction(
             run, inputs, out, box=box, structure=structure, boxes=boxes, points=points, prompts_from=prompts_from,
             in_mm=in_mm, split=split, series=series, volume_index=volume_index, to_gray=to_gray,
-            uncertainty=uncertainty, probabilities=probabilities, memory=memory,
+            uncertainty=uncertainty, members=members or (), probabilities=probabilities, memory=memory,
             progress=lambda done, total, case: bar(done, total),
         )  # fmt: skip
     if json:

@@ -29,6 +29,7 @@ def train(
     devices: Annotated[int, typer.Option(help="Processes per machine.")] = 1,
     nodes: Annotated[int, typer.Option(help="Machines (torchrun or SLURM starts the processes).")] = 1,
     workers: Annotated[int, typer.Option(help="Loading processes; they change no number.")] = 0,
+    snapshots: Annotated[int, typer.Option(help="Weights to keep on the way, for --uncertainty snapshots.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
     """Train a system on the training side of a data set; it can be interrupted and resumed at any moment.
@@ -41,7 +42,7 @@ def train(
     outcome = run_training(
         system, dataset, run=run, minutes=minutes, steps=steps, epochs=epochs, seed=seed, fold=fold, split=split,
         labelled=labelled, scale=scale, settings=parsed_settings(settings), resume=resume, devices=devices, nodes=nodes,
-        workers=workers,
+        workers=workers, snapshots=snapshots,
     )  # fmt: skip
     if json and is_first_process():
         print_json({"run": str(run), **asdict(outcome)})

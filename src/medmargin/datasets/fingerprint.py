@@ -13,13 +13,16 @@ import numpy as np
 from medmargin.datasets.case import Case
 from medmargin.datasets.loading import load_image
 from medmargin.datasets.task import Task
+from medmargin.imaging import to_working
 from medmargin.storage import sha256
+from medmargin.transforms.slices import slice_axes
 
 if TYPE_CHECKING:
     from medmargin.datasets.dataset import Dataset
 
 _SAMPLES_PER_CASE = 10_000
 _PERCENTILES = (0.5, 50.0, 99.5)
+_MEASURED_CASES = 9  # a median needs no more, and large volumes take seconds to read
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,20 @@ def image_statistics(cases: Sequence[Case], task: Task, *, seed: int = 0) -> Ima
         median_spacing=tuple(spacing.tolist()),
         channels={name: _summary(np.concatenate(drawn)) for name, drawn in zip(task.channels, samples, strict=True)},
     )
+
+
+def slice_extent(cases: Sequence[Case], task: Task) -> int:
+    """Measure the longest side, in pixels, of the slices a 2-D network looks at: the median over at most nine cases.
+
+    Raises:
+        DataError: an image cannot be used.
+    """
+    chosen = cases[:: max(1, len(cases) // _MEASURED_CASES)][:_MEASURED_CASES]
+    sides = []
+    for case in chosen:
+        shape = to_working(load_image(case, task)).volume.grid.shape
+        sides.append(max(shape[axis] for axis in slice_axes(shape)[:2]))
+    return int(np.median(sides))
 
 
 def _summary(values: np.ndarray) -> dict[str, float]:

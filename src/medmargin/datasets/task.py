@@ -17,6 +17,7 @@ class Task:
         dims: 2 for pictures, 3 for volumes.
         unit: "mm", or "px" where the spacing is unknown.
         modality: "CT" switches to HU windows; anything else is normalised per image.
+        extent: longest side of a typical slice in pixels, by which systems choose their input size; None: not measured.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Task:
     unit: str = "mm"
     modality: str = "other"
     original_values: dict[str, int] = field(default_factory=dict)
+    extent: int | None = None
 
     @property
     def num_classes(self) -> int:

@@ -6,14 +6,14 @@ import errno
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from medmargin.errors import BudgetError, ConfigError, DataError, ToolkitError
 from medmargin.imaging import Volume
 from medmargin.inference.budget import peak_memory
-from medmargin.inference.prompted import PromptedPredictor
 from medmargin.inference.segmentation import PROMPTS_FROM_USER, Segmentation
 from medmargin.prompts.types import Prompt
 from medmargin.storage import write_json
@@ -22,13 +22,29 @@ _SUFFIX = re.compile(r"\.(nii|nii\.gz|nrrd|mha|mhd|dcm|ima|png|tif|tiff|jpg|jpeg
 FAILURES = "failed.json"
 
 
+class Predictor(Protocol):
+    """What segments a case: `PromptedPredictor`, which needs prompts, or `AutomaticPredictor`, which does not."""
+
+    def predict(
+        self,
+        volume: Volume,
+        prompts: Sequence[Prompt],
+        *,
+        labels: Mapping[str, int] | None = None,
+        prompts_source: str = PROMPTS_FROM_USER,
+        probabilities: bool = True,
+    ) -> Segmentation:
+        """Segment an image."""
+        ...
+
+
 @dataclass(frozen=True)
 class Job:
     """One case to segment.
 
     Attributes:
         name: of the case; its files start with it.
-        load: reads the image and its prompts, when its turn comes.
+        load: reads the image and its prompts (none where the predictor needs none), when its turn comes.
     """
 
     name: str
@@ -75,7 +91,7 @@ def case_name(path: Path | str) -> str:
 
 
 def predict_cases(
-    predictor: PromptedPredictor,
+    predictor: Predictor,
     jobs: Sequence[Job],
     out: Path | str,
     *,
@@ -91,7 +107,7 @@ def predict_cases(
         predictor: what segments them.
         jobs: the cases, with different names.
         out: folder of the files; the list of failures is written to `failed.json` there, where there are any.
-        labels: structure name -> label value, see `PromptedPredictor.predict`.
+        labels: structure name -> label value, see `predict` of the predictor.
         prompts_source: where the prompts come from, for the record.
         probabilities: also write a probability map per structure.
         keep: hold every segmentation in the result (memory grows with the number of cases).

@@ -33,6 +33,11 @@ _STEM_SIDE = 256  # up to this side encoders keep a full-resolution stem, and em
 _ENCODER_BYTES, _WIDE_ENCODER_BYTES = 4096, 1650  # per network pixel up to the stem side, and beyond it
 _DECODER_BYTES, _EMBEDDING_BYTES = 512, 128  # per network pixel up to the stem side
 _WORK_BYTES = 40  # per picture pixel: one object's maps while its members are averaged
+_CLASS_INPUT_BYTES = 16  # per network pixel and class: logits at the input's size, mirrored back, and an edge map
+_CLASS_MEAN_BYTES = 12  # per picture pixel and class: means of one picture of a batch
+_CLASS_WORK_BYTES = 48  # per picture pixel and class: one answer as logits, evidence, probability and their entropies
+_FURTHER_MAP_BYTES = 24  # per voxel: vacuity, edge and its uncertainty, once as computed and once on the file's grid
+_PLANE_BYTES, _PLANE_CLASS_BYTES = 16, 4  # per voxel, and per voxel and class: sums over the planes
 _MAP_BYTES = 36  # per voxel: labels and uncertainty maps, once as computed and once on the file's grid
 _PROBABILITY_BYTES = 8  # per voxel and structure: likewise
 
@@ -82,7 +87,14 @@ def peak_memory() -> int | None:
 
 
 def plan_batches(
-    volume: Volume, *, size: int, structures: int, keep_probabilities: bool, limit: int | None
+    volume: Volume,
+    *,
+    size: int,
+    structures: int,
+    keep_probabilities: bool,
+    limit: int | None,
+    classes: int = 0,
+    planes: int = 1,
 ) -> BatchPlan:
     """Choose batches that keep the whole process within `limit`.
 
@@ -92,18 +104,26 @@ def plan_batches(
         structures: number of structures asked for.
         keep_probabilities: whether a map per structure is kept.
         limit: bytes the process may hold; None aims at 4 GiB and refuses nothing.
+        classes: of a network that answers all classes of a picture at once; 0 for a promptable one.
+        planes: axes the volume is cut across.
 
     Raises:
         BudgetError: even one picture at a time needs more than `limit`; the message holds the estimate.
     """
     voxels = int(np.prod(volume.grid.shape))
     per_voxel = _MAP_BYTES + (_PROBABILITY_BYTES * structures if keep_probabilities else 0)
+    per_voxel += _FURTHER_MAP_BYTES if classes else 0
+    per_voxel += _PLANE_BYTES + _PLANE_CLASS_BYTES * classes if planes > 1 else 0
     outputs = voxels * per_voxel + 2 * volume.voxels.nbytes  # the working copy, and one for intensities
     stem, beyond = min(size, _STEM_SIDE) ** 2, max(size**2 - _STEM_SIDE**2, 0)
     image = stem * _ENCODER_BYTES + beyond * _WIDE_ENCODER_BYTES
     prompt, embedding = stem * _DECODER_BYTES, stem * _EMBEDDING_BYTES
-    slices = volume.grid.shape[2]
-    fixed = memory_in_use() + _WORKSPACE + outputs + _WORK_BYTES * voxels // slices
+    slices, work = volume.grid.shape[2], _WORK_BYTES * voxels // volume.grid.shape[2]
+    if classes:
+        picture = voxels // min(volume.grid.shape)  # the largest one of any cut
+        image += prompt + classes * (size**2 * _CLASS_INPUT_BYTES + picture * _CLASS_MEAN_BYTES)
+        work = classes * picture * _CLASS_WORK_BYTES
+    fixed = memory_in_use() + _WORKSPACE + outputs + work
     needed = fixed + max(image, prompt) + 2 * embedding
     if limit is not None and needed > limit:
         raise BudgetError(

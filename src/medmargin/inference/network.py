@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmargin.inference.budget import BatchPlan
@@ -104,3 +105,19 @@ class BatchedNetwork:
 
     def _tensor(self, arrays: Sequence[NDArray | None]) -> Tensor:
         return torch.from_numpy(np.stack([array for array in arrays if array is not None])).to(self._device)
+
+
+@contextmanager
+def predicting(networks: Sequence[nn.Module], threads: int | None) -> Iterator[None]:
+    """Put networks into eval mode and torch into inference mode, and everything back afterwards."""
+    before = torch.get_num_threads()
+    with ExitStack() as stack:
+        for network in networks:
+            for module in network.modules():
+                stack.callback(setattr, module, "training", module.training)
+            network.eval()
+        if threads is not None:
+            torch.set_num_threads(threads)
+        stack.callback(torch.set_num_threads, before)
+        with torch.inference_mode():
+            yield

@@ -9,6 +9,13 @@
 
 Every case also gets `<case>_uncertainty.nii.gz` (total), `<case>_uncertainty_aleatoric.nii.gz` and `_epistemic.nii.gz`
 where they are known, `<case>_confidence.csv` and `.json`, and, when asked, `<case>_prob_<label>.nii.gz` per structure.
+Networks that give evidence or edges add maps in [0, 1], in steps of 1/250:
+
+| map | holds |
+|---|---|
+| `<case>_vacuity.nii.gz` | share of the answer that no evidence backs, K / S |
+| `<case>_edge.nii.gz` | probability of an edge |
+| `<case>_edge_uncertainty.nii.gz` | share of the edge answer that no evidence backs |
 """
 
 from __future__ import annotations
@@ -24,6 +31,7 @@ from medmargin.inference.segmentation import Segmentation, StructureResult
 from medmargin.storage import atomic_path, write_json
 
 _LABEL_SUFFIX = {"picture": ".png", "npz": ".npz"}
+_MEANING = {"vacuity": "vacuity (0 to 1)", "edge": "probability of an edge", "edge_uncertainty": "vacuity of the edge"}
 
 
 def save_segmentation(segmentation: Segmentation, folder: Path, name: str, *, probabilities: bool) -> list[Path]:
@@ -48,6 +56,9 @@ def _files(segmentation: Segmentation, folder: Path, name: str, *, probabilities
     for part, values in segmentation.uncertainty.items():
         path = folder / (f"{name}_uncertainty.nii.gz" if part == "total" else f"{name}_uncertainty_{part}.nii.gz")
         yield imaging.write_map(path, values, image, description=f"{part} uncertainty (nats)")
+    for part, values in segmentation.maps.items():
+        path = folder / f"{name}_{part}.nii.gz"
+        yield imaging.write_map(path, values, image, description=_MEANING[part], compact=True)
     if probabilities and segmentation.probabilities is not None:
         for structure, values in zip(segmentation.structures, segmentation.probabilities, strict=True):
             path = folder / f"{name}_prob_{structure.label}.nii.gz"

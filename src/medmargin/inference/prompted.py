@@ -6,17 +6,14 @@ for slice by slice, one with a box around several slices is followed from its mi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-
-import torch
+from collections.abc import Callable, Mapping, Sequence
 
 from medmargin.errors import ConfigError, PromptError
 from medmargin.imaging import Volume
 from medmargin.inference.budget import plan_batches
 from medmargin.inference.canvas import Canvas
 from medmargin.inference.framing import Framing
-from medmargin.inference.network import BatchedNetwork
+from medmargin.inference.network import BatchedNetwork, predicting
 from medmargin.inference.prompt_checks import case_of
 from medmargin.inference.results import segmentation_of
 from medmargin.inference.scenes import SceneSegmenter
@@ -73,6 +70,11 @@ class PromptedPredictor:
         self.enlarge, self.level = enlarge, level
         self.memory, self.threads = memory, threads
 
+    @property
+    def forward_passes(self) -> int:
+        """Answers averaged per object."""
+        return self.uncertainty.members if self.uncertainty else 1
+
     def predict(
         self,
         volume: Volume,
@@ -120,7 +122,7 @@ class PromptedPredictor:
             later_overwrites=volume.format == "npz" if later_overwrites is None else later_overwrites,
             keep_probabilities=probabilities,
         )
-        with self._ready():
+        with predicting([self.network], self.threads):
             network = BatchedNetwork(self.network, batches)
             segmenter = SceneSegmenter(network, members, framing=self.framing, stack=stack, canvas=canvas)
             self._segment(segmenter, targets, progress)
@@ -149,20 +151,6 @@ class PromptedPredictor:
         segment_prompted_slices(segmenter, [target for target in targets if target.sweep is None], step=step)
         followed = [target for target in targets if target.sweep is not None]
         segment_sweeps(segmenter, followed, enlarge=self.enlarge, step=step)
-
-    @contextmanager
-    def _ready(self) -> Iterator[None]:
-        """Put the network into eval mode and torch into inference mode, and everything back afterwards."""
-        was_training, threads = self.network.training, torch.get_num_threads()
-        self.network.eval()
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
-        try:
-            with torch.inference_mode():
-                yield
-        finally:
-            self.network.train(was_training)
-            torch.set_num_threads(threads)
 
 
 def _structures(prompts: Sequence[Prompt], labels: Mapping[str, int] | None, volume: Volume) -> dict[str, int]:

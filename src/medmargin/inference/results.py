@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medmargin.imaging import Volume
-from medmargin.inference.canvas import Canvas
 from medmargin.inference.segmentation import Segmentation, StructureResult
 from medmargin.inference.stack import SliceStack
-from medmargin.uncertainty.volumes import expected_dice, volume_interval
+from medmargin.uncertainty.volumes import VolumeSamples, expected_dice, volume_interval
+
+
+class Drawn(Protocol):
+    """A finished canvas: maps [slices, height, width] and the volumes of its structures."""
+
+    labels: NDArray[np.int16]  # index of the structure, -1 background
+    total: NDArray[np.float32]
+    aleatoric: NDArray[np.float32]
+    probabilities: NDArray[np.float32] | None
+    samples: VolumeSamples
+
+    def probability_inside(self, structure: int) -> tuple[int, float]:
+        """Count the voxels a structure has, and sum its probability over them."""
+        ...
 
 
 def segmentation_of(
-    canvas: Canvas,
+    canvas: Drawn,
     *,
     stack: SliceStack,
     image: Volume,
@@ -24,20 +39,26 @@ def segmentation_of(
     uncertainty_source: str,
     forward_passes: int,
     warnings: tuple[str, ...],
+    is_split: bool | None = None,
+    maps: Mapping[str, NDArray[np.float32]] | None = None,
+    flag_threshold: float | None = None,
 ) -> Segmentation:
     """Bring everything on the canvas to the grid of `image` and measure its structures.
 
     Args:
         structures: name -> label value, in the order of the canvas.
         level: of the volume intervals.
-        forward_passes: answers averaged per object; the uncertainty of a single answer cannot be split.
+        forward_passes: answers averaged per object.
+        is_split: whether the canvas holds an aleatoric part; None says so where several answers were averaged.
+        maps: name -> further map in [0, 1] in the stack's orientation. flag_threshold: of the vacuity, see
+            `Segmentation`.
     """
     values = np.array([*structures.values(), 0])  # index -1 is the background
     values = values.astype(np.min_scalar_type(int(values.max())))
     labels = stack.restore_labels(values[canvas.labels])
     total = stack.restore_map(canvas.total)
     uncertainty = {"total": total}
-    if forward_passes > 1:
+    if forward_passes > 1 if is_split is None else is_split:
         aleatoric = np.minimum(stack.restore_map(canvas.aleatoric), total)
         uncertainty |= {"aleatoric": aleatoric, "epistemic": total - aleatoric}
     probabilities = None
@@ -57,11 +78,13 @@ def segmentation_of(
         uncertainty_source=uncertainty_source,
         forward_passes=forward_passes,
         warnings=warnings,
+        maps={name: stack.restore_map(values) for name, values in (maps or {}).items()},
+        flag_threshold=flag_threshold,
     )
 
 
 def _measured(
-    canvas: Canvas, index: int, name: str, label: int, voxels: int, *, image: Volume, level: float
+    canvas: Drawn, index: int, name: str, label: int, voxels: int, *, image: Volume, level: float
 ) -> StructureResult:
     samples = canvas.samples.voxels(index)  # orthogonal and original voxels are of one size
     low, high = volume_interval(samples, voxels, level=level)

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from medmargin.imaging import Volume
 
 PROMPTS_FROM_USER = "user"
+NO_PROMPTS = "none"
 PROMPTS_FROM_LABELS = "labels (evaluation only)"
+NO_PROMPTS = "none"
 SINGLE_ANSWER = "entropy of a single answer"
 
 
@@ -50,16 +52,19 @@ class Segmentation:
         labels: [I, J, K] unsigned integers on the grid of `image`, 0 background.
         uncertainty: name -> [I, J, K] float32 in nats: "total", and "aleatoric" and "epistemic" with
             total = aleatoric + epistemic where the predictor asked more than once. Where several structures were
-            sought, the most uncertain one speaks for the voxel.
-        structures: one result per structure sought, in the order of the prompts.
+            were sought one by one, the most uncertain one speaks for the voxel.
+        structures: one result per structure, in the order of the prompts or of the network's classes.
         image: the image, for its grid and format.
-        probabilities: [S, I, J, K] float32 in the order of `structures`, each structure on its own (they may overlap
-            and need not add up to 1), or None where they were not kept.
-        prompts_source: "user", or "labels (evaluation only)".
+        probabilities: [S, I, J, K] float32 in the order of `structures`, or None where they were not kept. Prompted
+            structures stand each on its own (they may overlap and need not add up to 1).
+        prompts_source: "user", "labels (evaluation only)", or "none" where nothing was pointed at.
         uncertainty_source: what the uncertainty was computed from.
         forward_passes: answers averaged per object.
         calibrated: whether held-out patients have calibrated intervals and probabilities.
         warnings: what the user should know, one sentence each.
+        maps: further maps [I, J, K] in [0, 1], where the network gives them: "vacuity" (share of the answer that no
+            evidence backs), "edge" (probability of an edge) and "edge_uncertainty".
+        flag_threshold: vacuity above which a voxel is flagged for a look, or None where training has not set one.
     """
 
     labels: NDArray[np.unsignedinteger]
@@ -72,6 +77,8 @@ class Segmentation:
     forward_passes: int = 1
     calibrated: bool = False
     warnings: tuple[str, ...] = ()
+    maps: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    flag_threshold: float | None = None
 
     @property
     def names(self) -> dict[int, str]:
@@ -84,9 +91,18 @@ class Segmentation:
             "prompts": self.prompts_source,
             "calibrated": self.calibrated,
             "uncertainty": {"source": self.uncertainty_source, "forward_passes": self.forward_passes, "unit": "nats"},
+            "flagged": self._flagged(),
             "structures": [asdict(structure) for structure in self.structures],
             "warnings": list(self.warnings),
         }
+
+    def _flagged(self) -> dict[str, Any] | None:
+        if self.flag_threshold is None or "vacuity" not in self.maps:
+            return None
+        voxels = int((self.maps["vacuity"] > self.flag_threshold).sum())
+        each = self.image.grid.voxel_volume_ml if self.image.dims == 3 else None
+        volume = None if each is None else voxels * each
+        return {"threshold": self.flag_threshold, "voxels": voxels, "volume_ml": volume}
 
     def save(self, folder: Path | str, name: str, *, probabilities: bool = False) -> list[Path]:
         """Write the answer in the format of the image; see `medmargin.inference.output`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -50,15 +51,36 @@ class SliceStack:
         self._working = to_working(finite_image(volume))
         working = self._working.volume
         self._axes = slice_axes(working.grid.shape)  # working axes of x, y and the slices, as in training
-        voxels = working.voxels if normalise is None else normalise(working.voxels)
-        self._pictures = voxels.transpose(0, *(axis + 1 for axis in self._axes)).T  # [slices, height, width, C]
+        self._voxels = working.voxels if normalise is None else normalise(working.voxels)  # [C, I, J, K]
         self.warnings = working.warnings
+
+    @property
+    def _pictures(self) -> NDArray:
+        return self._voxels.transpose(0, *(axis + 1 for axis in self._axes)).T  # [slices, height, width, C], a view
+
+    def across_other_axes(self) -> tuple[SliceStack, ...]:
+        """Cut the same voxels across the two other axes; none for a picture and an image of a single slice."""
+        if min(self.shape) == 1:
+            return ()
+        x, y, through = self._axes
+        return tuple(self._across(axes) for axes in ((y, through, x), (x, through, y)))
+
+    def _across(self, axes: tuple[int, int, int]) -> SliceStack:
+        stack = copy.copy(self)
+        stack._axes = axes
+        return stack
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(slices, height, width)."""
         slices, height, width, _ = self._pictures.shape
         return slices, height, width
+
+    @property
+    def working_shape(self) -> tuple[int, int, int]:
+        """Voxels along the working axes, the same for every cut."""
+        i, j, k = self._voxels.shape[1:]
+        return i, j, k
 
     def picture(self, index: int) -> NDArray:
         """Return slice `index` as [height, width, 3], a grey image three times."""
@@ -83,7 +105,7 @@ class SliceStack:
     def mask(self, mask: NDArray, like: Volume) -> NDArray[np.bool_]:
         """Place a mask [I, J, K] on the grid of `like`, the image itself: [slices, height, width]."""
         working = to_working(like.with_voxels((mask != 0).astype(np.uint8)), nearest=True).volume.voxels[0]
-        return (working != 0).transpose(self._axes).T
+        return self.view(working != 0)
 
     def restore_labels(self, labels: NDArray) -> NDArray:
         """Bring labels [slices, height, width] to the image's own grid [I, J, K]."""
@@ -92,6 +114,10 @@ class SliceStack:
     def restore_map(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
         """Bring values [slices, height, width] to the image's own grid [I, J, K]; 0 where the stack does not reach."""
         return self._working.restore_map(self._unstack(values), fill=0)
+
+    def view(self, values: NDArray) -> NDArray:
+        """Show an array on the working grid [I', J', K'] as [slices, height, width]; writing into it writes there."""
+        return values.transpose(self._axes).T
 
     def _unstack(self, values: NDArray) -> NDArray:
         return values.T.transpose(np.argsort(self._axes))

@@ -8,10 +8,12 @@ try:
     from medmargin.learning.case_cache import CachedCases, cache_cases
     from medmargin.learning.distillation import DistillationLearner, DistillationPictures
     from medmargin.learning.engine import is_first_process
+    from medmargin.learning.labelled_slices import LabelledSlices, SegmentationBatch
     from medmargin.learning.learner import Learner, Optimisation
     from medmargin.learning.prompted import PromptedLearner
     from medmargin.learning.prompted_stream import PromptedSlices, Prompting
-    from medmargin.learning.sources import GeneratedPictures, Mixture, Source
+    from medmargin.learning.segmentation import SegmentationLearner
+    from medmargin.learning.sources import GeneratedPictures, Mixture, SliceSource, Source
     from medmargin.learning.training import TrainingOutcome, fit
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "lightning":
@@ -25,12 +27,16 @@ __all__ = [
     "DistillationPictures",
     "FixedItems",
     "GeneratedPictures",
+    "LabelledSlices",
     "Learner",
     "Mixture",
     "Optimisation",
     "PromptedLearner",
     "PromptedSlices",
     "Prompting",
+    "SegmentationBatch",
+    "SegmentationLearner",
+    "SliceSource",
     "Source",
     "Stream",
     "TrainingOutcome",

@@ -19,7 +19,7 @@ from medmargin.datasets.task import Task
 from medmargin.errors import BudgetError, DataError
 from medmargin.imaging import to_working
 from medmargin.learning.progress import tracked
-from medmargin.learning.sources import Drawn
+from medmargin.learning.sources import Drawn, Planes
 from medmargin.storage import atomic_path, write_json
 from medmargin.transforms import label_slices, picture_slices, shown
 
@@ -29,17 +29,19 @@ _LAYOUT = 1  # raise when the content of the cached files changes
 
 @dataclass(frozen=True)
 class CachedCases:
-    """The objects of labelled cases (a source, see `sources`): in volumes one per slice and structure, in pictures each
-    connected component, because that is what a user draws a box around.
+    """The objects and slices of labelled cases (both kinds of source, see `sources`). An object is in volumes what one
+    slice shows of a structure, in pictures each connected component, because a user draws a box around that.
 
     Attributes:
         folder: holds <n>.image.npy [K, H, W] or [K, H, W, 3] uint8 and <n>.label.npy [K, H, W] for case n.
         entries: label value -> [N, 2] int64 (case n, slice k) of every object.
+        cases: number of cases, with objects or without.
         smallest_component: in pictures, pixels of the smallest component that counts; None takes the structure whole.
     """
 
     folder: Path
     entries: dict[int, NDArray[np.int64]]
+    cases: int
     smallest_component: int | None = None
     _maps: dict[str, NDArray] = field(default_factory=dict, repr=False, compare=False)
 
@@ -49,17 +51,45 @@ class CachedCases:
 
     def draw(self, rng: np.random.Generator) -> Drawn:
         """Draw a structure first and then one of its objects: rare structures come as often as frequent ones."""
-        values = sorted(self.entries)
-        value = values[int(rng.integers(len(values)))]
-        case, k = self.entries[value][int(rng.integers(len(self.entries[value])))]
-        picture, labels = self._map(f"{case:05d}.image.npy")[k], self._map(f"{case:05d}.label.npy")[k]
-        mask = np.asarray(labels) == value
+        value, case, k = self._drawn_object(rng)
+        pictures, labels = self._maps_of(case)
+        mask = np.asarray(labels[k]) == value
         if self.smallest_component is not None:
             mask = _one_component(mask, self.smallest_component, rng)
-        return np.asarray(picture), mask
+        return np.asarray(pictures[k]), mask
+
+    def draw_slice(self, rng: np.random.Generator, *, empty_share: float, planes: Planes) -> tuple[NDArray, NDArray]:
+        """Draw any slice of any case, or a structure first and then a slice that shows it (see `SliceSource`).
+
+        A slice along k shows the structure with the pixels of an object; one along another axis runs through an
+        object, and may show little of it. Pictures have the axis k only.
+        """
+        is_any = rng.random() < empty_share
+        value, case, k = (0, int(rng.integers(self.cases)), 0) if is_any else self._drawn_object(rng)
+        pictures, labels = self._maps_of(case)
+        axis = int(rng.integers(3)) if planes == "three" and len(labels) > 1 else 0
+        if is_any:
+            place = int(rng.integers(labels.shape[axis]))
+        elif axis == 0:
+            place = k
+        else:
+            crossing = np.flatnonzero((labels[k] == value).any(axis=2 - axis))  # rows or columns of the object
+            place = int(crossing[int(rng.integers(len(crossing)))])
+        picture, classes = (np.moveaxis(volume, axis, 0)[place] for volume in (pictures, labels))
+        return np.ascontiguousarray(picture), np.ascontiguousarray(classes)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_maps": {}}  # a copy opens its own memory maps
+
+    def _drawn_object(self, rng: np.random.Generator) -> tuple[int, int, int]:
+        """Draw (label value, case, slice k) of an object, each structure equally often."""
+        values = sorted(self.entries)
+        value = values[int(rng.integers(len(values)))]
+        case, k = self.entries[value][int(rng.integers(len(self.entries[value])))]
+        return value, int(case), int(k)
+
+    def _maps_of(self, case: int) -> tuple[NDArray, NDArray]:
+        return self._map(f"{case:05d}.image.npy"), self._map(f"{case:05d}.label.npy")
 
     def _map(self, name: str) -> NDArray:
         if name not in self._maps:
@@ -100,7 +130,7 @@ def cache_cases(
             f"data set '{task.name}': none of the {len(cases)} training cases holds an object of {minimum_pixels} "
             "pixels or more in a slice. Check the labels with 'data check'."
         )
-    return CachedCases(folder, entries, minimum_pixels if task.dims == 2 else None)
+    return CachedCases(folder, entries, len(cases), minimum_pixels if task.dims == 2 else None)
 
 
 def _prepare(case: Case, task: Task, folder: Path, number: int, minimum_pixels: int) -> list[tuple[int, int]]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from medmargin.adapters.lora import FACTORS
 from medmargin.errors import ConfigError
 from medmargin.learning.batches import split
 from medmargin.learning.pacing import Schedule
@@ -38,6 +39,7 @@ class Optimisation:
         rho: radius of SharpMin in units of the weights; 0 is the plain optimiser. adaptive: its scale-free variant.
         perturbs_loss: SharpMin moves the learned loss weights too.
         loss_lr_factor: learned loss weights learn this many times faster than the network.
+        adapter_lr_factor: low-rank factors (`adapters.lora`) learn this many times faster than the rest of the network.
         decay_vectors: biases and norms decay as well, as in LiteMedSAM's scripts.
         clip_norm: largest norm of the gradient; None leaves it.
         accumulate: parts a batch is cut into to save memory; batch normalisation sees one part at a time.
@@ -56,6 +58,7 @@ class Optimisation:
     adaptive: bool = False
     perturbs_loss: bool = True
     loss_lr_factor: float = 100.0
+    adapter_lr_factor: float = 1.0
     decay_vectors: bool = False
     clip_norm: float | None = None
     accumulate: int = 1
@@ -68,6 +71,8 @@ class Optimisation:
                 f"lr {self.lr}, weight_decay {self.weight_decay}, accumulate {self.accumulate}: "
                 "expected lr > 0, weight_decay >= 0, accumulate >= 1."
             )
+        if self.adapter_lr_factor <= 0:
+            raise ConfigError(f"adapter_lr_factor is {self.adapter_lr_factor}: expected more than 0.")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ConfigError(f"clip_norm is {self.clip_norm}: expected more than 0, or none.")
         if self.average_decay is not None and not 0 < self.average_decay < 1:
@@ -83,6 +88,8 @@ class Learner(LightningModule):
 
     Attributes:
         monitor: the validation score that tells which weights are best; better is "max" or "min" (`monitor_mode`).
+        progress: how much of the training lies behind, in [0, 1]; `Pacer` sets it before every step.
+        is_perturbed: the pass at hand is SharpMin's second one, at perturbed weights; statistics leave it out.
     """
 
     monitor: ClassVar[str]
@@ -90,6 +97,8 @@ class Learner(LightningModule):
 
     def __init__(self, network: nn.Module, loss: nn.Module, optimisation: Optimisation) -> None:
         super().__init__()
+        self.progress = 0.0
+        self.is_perturbed = False
         self.automatic_optimization = False
         self.network = network
         self.loss = loss
@@ -113,6 +122,8 @@ class Learner(LightningModule):
             weight_decay=ways.weight_decay,
             loss=self.loss,
             loss_lr_factor=ways.loss_lr_factor,
+            fast=None if ways.adapter_lr_factor == 1 else _is_low_rank_factor,
+            fast_lr_factor=ways.adapter_lr_factor,
             decay_vectors=ways.decay_vectors,
         )
         return ways.optimiser(groups)
@@ -129,6 +140,7 @@ class Learner(LightningModule):
         parts = split(batch, ways.accumulate)
 
         def closure() -> None:
+            self.is_perturbed = bool(passes)
             passes.append(self._accumulated(parts))
 
         exclude = () if ways.perturbs_loss else tuple(self.loss.parameters())
@@ -174,6 +186,10 @@ class Learner(LightningModule):
         )
 
 
+def _is_low_rank_factor(name: str) -> bool:
+    return name.rpartition(".")[2] in FACTORS
+
+
 def _mean(parts: Sequence[tuple[float, dict[str, Tensor]]]) -> dict[str, Tensor]:
     return {name: torch.stack([share * values[name] for share, values in parts]).sum() for name in parts[0][1]}
 
@@ -186,10 +202,15 @@ def _averaged(network: nn.Module, decay: float) -> AveragedModel:
 
 @torch.no_grad()
 def _move_average(averaged: Any, current: Any, count: Tensor, *, decay: float) -> None:
-    """Equation: a <- a + (1 - d) (w - a), d = min(1 - 1 / (n + 1), decay), n updates so far; counters are copied."""
+    """Equation: a <- a + (1 - d) (w - a), d = min(1 - 1 / (n + 1), decay), n updates so far; counters are copied.
+
+    So is what is not finite: a statistic that starts as NaN (nothing observed yet) would keep its average at NaN.
+    """
     share = 1 - min(1 - 1 / (int(count) + 1), decay)
     for average, value in zip(averaged, current, strict=True):
         if average.is_floating_point():
-            average.lerp_(value.to(average), share)
+            value = value.to(average)
+            moved = average.lerp(value, share)
+            average.copy_(torch.where(moved.isfinite(), moved, value))
         else:
             average.copy_(value)

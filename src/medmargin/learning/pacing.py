@@ -1,13 +1,16 @@
-"""`Pacer`: keeps to the budget and sets the learning rate as a pure function of the step and the plan."""
+"""`Pacer`: keeps to the budget; learning rate and progress are pure functions of the step and the plan."""
 
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from medmargin.learning.budget import Budget, Plan
+
+if TYPE_CHECKING:
+    from medmargin.learning.learner import Learner
 
 _FIRST_DECISION = 10  # steps to time before the number of steps is decided ...
 _FIRST_SHARE = 0.05  # ... or fewer, once this share of the time is gone
@@ -23,7 +26,7 @@ class Schedule(Protocol):
 
 
 class Pacer(Callback):
-    """Decide the number of steps, set the learning rate before each, and stop after the last.
+    """Decide the number of steps, set the learning rate and the learner's `progress` before each, stop after the last.
 
     Every parameter group runs at its own base rate (`initial_lr`, kept in the optimiser's state) times the factor.
 
@@ -61,8 +64,9 @@ class Pacer(Callback):
             group.setdefault("initial_lr", group["lr"])
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        horizon = self.plan.horizon
-        factor = self._schedule(round(self.plan.progress(trainer.global_step) * horizon), total_steps=horizon)
+        horizon, progress = self.plan.horizon, self.plan.progress(trainer.global_step)
+        cast("Learner", pl_module).progress = progress
+        factor = self._schedule(round(progress * horizon), total_steps=horizon)
         for group in _groups(trainer):
             group["lr"] = group["initial_lr"] * factor
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from medmargin.errors import ConfigError, DataError
 from medmargin.learning.batches import Key
+from medmargin.learning.labelled_slices import network_image
 from medmargin.learning.sources import Source
 from medmargin.prompts.from_labels import box_floor, ellipse_floor
 from medmargin.prompts.simulation import jittered_box, sample_points, tight_box
@@ -181,16 +182,12 @@ class PromptedSlices:
         step: int,
     ) -> PromptedItem:
         ways = self.prompting
-        image = frame.image(picture)
-        rows, columns = frame.resized
-        inside = np.ascontiguousarray(image[:, :rows, :columns].transpose(1, 2, 0))
-        shaded = self.augmentation.shaded(inside, rng)
-        image[:, :rows, :columns] = np.atleast_3d(shaded).transpose(2, 0, 1)
+        image = network_image(picture, frame, self.augmentation, rng)
         prompt = jittered_box(box, rng, jitter=ways.box_jitter, height=ways.size, width=ways.size)
         has_clicks = np.random.default_rng([self.seed, step]).random() < ways.click_probability  # the same for a batch
         points, labels = self._clicks(target, rng) if has_clicks else (None, None)
         return PromptedItem(
-            image=np.repeat(image, 3, axis=0) if len(image) == 1 else image,
+            image=image,
             target=target[None].astype(np.float32),
             boxes=None if has_clicks and ways.clicks_replace_box else np.array(prompt, np.float32),
             points=points,

@@ -1,10 +1,10 @@
-"""Where training pictures come from: a source draws one picture and the mask of one object in it."""
+"""Where training pictures come from: a source draws one picture and the mask of one object, or a whole label slice."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from medmargin.datasets.phantoms import lesson
 from medmargin.errors import ConfigError
 
 Drawn = tuple[NDArray, NDArray[np.bool_]]
+Planes = Literal["axial", "three"]
 
 
 class Source(Protocol):
@@ -28,6 +29,27 @@ class Source(Protocol):
 
         Returns:
             picture [H, W] or [H, W, 3] of any numeric dtype, and the object's mask [H, W], not empty.
+        """
+        ...
+
+
+class SliceSource(Protocol):
+    """Slices with every structure outlined, without end."""
+
+    @property
+    def objects(self) -> int | None:
+        """Number of different objects, or None where there is no end of them."""
+        ...
+
+    def draw_slice(self, rng: np.random.Generator, *, empty_share: float, planes: Planes) -> tuple[NDArray, NDArray]:
+        """Draw a slice as a pure function of `rng`.
+
+        Args:
+            empty_share: probability of a slice drawn without looking at what it shows.
+            planes: "axial" cuts volumes along one axis, "three" along all three, equally often.
+
+        Returns:
+            picture [H, W] or [H, W, 3] of any numeric dtype, and class indices [H, W], 0 for background.
         """
         ...
 
@@ -48,6 +70,11 @@ class GeneratedPictures:
 
     def draw(self, rng: np.random.Generator) -> Drawn:
         return self.generate(rng)
+
+    def draw_slice(self, rng: np.random.Generator, *, empty_share: float, planes: Planes) -> tuple[NDArray, NDArray]:
+        """Draw a picture with its object as class 1; every picture shows one and has one plane."""
+        picture, mask = self.generate(rng)
+        return picture, mask.astype(np.uint8)
 
 
 @dataclass(frozen=True)

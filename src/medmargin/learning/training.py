@@ -26,6 +26,7 @@ from medmargin.learning.learner import Learner
 from medmargin.learning.metrics_log import MetricsLog, cut_records
 from medmargin.learning.pacing import Pacer
 from medmargin.learning.progress import ProgressBar
+from medmargin.learning.snapshots import Snapshots
 from medmargin.learning.stopping import StopOnSignal
 from medmargin.networks.weight_files import load_strictly
 from medmargin.runs import RunPaths, read_weights, run_lock, write_weights
@@ -71,6 +72,7 @@ def fit(
     log_every: int = 10,
     checkpoint_minutes: float = 1.0,
     checkpoint_steps: int | None = None,
+    snapshots: int = 0,
     progress: bool = True,
 ) -> TrainingOutcome:
     """Train until the budget is used up, and leave `model.safetensors` in the run folder.
@@ -94,6 +96,7 @@ def fit(
         validate_every: steps between validations; one more follows the last step.
         log_every: steps between records of the metrics.
         checkpoint_minutes, checkpoint_steps: save after so much time, and at multiples of so many steps.
+        snapshots: weights to keep on the way, for a checkpoint ensemble.
         progress: show a bar on stderr.
 
     Raises:
@@ -116,11 +119,12 @@ def fit(
         paths.checkpoint, every_minutes=checkpoint_minutes, every_steps=checkpoint_steps, identity=identity
     )
     bar = [ProgressBar(pacer, monitor=learner.monitor, every=log_every)] if progress else []
+    kept = [Snapshots(paths.snapshots, snapshots, lambda step: pacer.plan.progress(step))] if snapshots else []
     with quiet_lightning():
         trainer = build_trainer(
             paths,
             # in this order: what is stored holds what was decided, logged and kept at the same step
-            callbacks=[StepSeed(seed), pacer, MetricsLog(log_every), *bar, best, stopper, last],
+            callbacks=[StepSeed(seed), pacer, MetricsLog(log_every), *bar, *kept, best, stopper, last],
             start=start,
             max_steps=start if start >= plan.horizon else -1,
             accelerator=accelerator,

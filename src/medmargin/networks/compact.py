@@ -7,6 +7,8 @@ and back to stride 4. Maps at strides 1 and 2 sharpen the mask while it is upsca
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -80,7 +82,18 @@ class CompactEncoder(nn.Module):
         self.neck = LayerNorm2d(dim)
         self.half_skip, self.full_skip = nn.Conv2d(dim // 4, dim // 4, 1), nn.Conv2d(dim // 8, dim // 8, 1)
 
+    @property
+    def widths(self) -> tuple[int, int, int, int]:
+        """Channels of the maps at strides 1, 2, 4 and 8."""
+        return (
+            self.full_skip.in_channels, self.half_skip.in_channels, self.down.in_channels, self.down.out_channels
+        )  # fmt: skip
+
     def forward(self, image: Tensor) -> Embedding:
+        return self.tapped(image)[0]
+
+    def tapped(self, image: Tensor) -> tuple[Embedding, tuple[Tensor, ...]]:
+        """Encode images; also return the maps of the stem at strides 1, 2 and 4 and of the attention at stride 8."""
         full = self.stem_full(image)  # [B, dim / 8, S, S]
         half = self.stem_half(full)  # [B, dim / 4, S / 2, S / 2]
         quarter = self.stem_quarter(half)  # [B, dim, S / 4, S / 4]
@@ -88,7 +101,17 @@ class CompactEncoder(nn.Module):
         for block in self.blocks:
             x = block(x)
         features = self.neck(self.fuse(quarter + self.up(x)))
-        return Embedding(features, (self.half_skip(half), self.full_skip(full)))
+        return Embedding(features, (self.half_skip(half), self.full_skip(full))), (full, half, quarter, x)
+
+
+def resized_positions(network: Promptable, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Bring the position table in weights of a compact network to the network's grid, bilinearly."""
+    name = "image_encoder.position"
+    side = network.get_parameter(name).shape[-1]
+    table = state[name]
+    if table.shape[-1] != side:
+        table = F.interpolate(table.float(), (side, side), mode="bilinear", align_corners=False)
+    return {**state, name: table}
 
 
 def compact_promptable(

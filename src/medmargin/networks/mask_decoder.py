@@ -5,6 +5,7 @@ Kirillov et al. 2023, arXiv:2304.02643, appendix A. State-dict names are the off
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 
 import torch
@@ -96,3 +97,28 @@ class MaskDecoder(nn.Module):
         first, norm, activation, second, last = self.output_upscaling
         half, full = skips if skips else (0.0, 0.0)
         return last(second(activation(norm(first(x) + half))) + full)
+
+
+def class_decoder(base: MaskDecoder, classes: int) -> MaskDecoder:
+    """Make a decoder of one mask per class, class 0 the background, out of a decoder of single objects.
+
+    Every foreground class starts as the base's token 0 with its hypernetwork; the background starts as the same with
+    the hypernetwork's last layer negated, so that its logits are the negative of theirs: the most probable class is
+    foreground where token 0 says so. (It says it a little differently without the other tokens of the base next to it.)
+
+    Args:
+        base: stays as it is.
+        classes: K >= 2, with the background.
+    """
+    decoder = copy.deepcopy(base)
+    decoder.num_masks = classes
+    mlps, quality = decoder.output_hypernetworks_mlps, decoder.iou_prediction_head.layers
+    decoder.output_hypernetworks_mlps = nn.ModuleList([copy.deepcopy(mlps[0]) for _ in range(classes)])
+    last = quality[-1].get_parameter("weight")
+    quality[-1] = nn.Linear(last.shape[1], classes, device=last.device)  # there for its names, nothing trains it
+    with torch.no_grad():
+        decoder.mask_tokens.weight = nn.Parameter(base.mask_tokens.weight[:1].repeat(classes, 1))
+        decoder.mask_tokens.num_embeddings = classes
+        for parameter in decoder.output_hypernetworks_mlps[0].get_submodule("layers.2").parameters():
+            parameter.neg_()
+    return decoder

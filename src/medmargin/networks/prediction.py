@@ -16,7 +16,7 @@ class Prediction:
         quality: [B, K] predicted IoU of each mask, where the network estimates it.
         evidence: [B, K, *spatial] >= 0, where the network is evidential.
         edges: [B, 2, *spatial] edge logits.
-        deep: further logits at lower resolution (deep supervision), finest first.
+        deep: further logits at lower resolution (deep supervision), finest last.
         samples: [S, B, K, *spatial] logits of several draws.
         embedding: [B, C, *grid] image embedding.
     """

@@ -52,6 +52,7 @@ class SamViT(nn.Module):
         if image_size % patch_size:
             raise ValueError(f"image_size {image_size} is not a multiple of the patch size {patch_size}")
         self.grid = image_size // patch_size
+        self.global_blocks = tuple(global_blocks)
         self.gradient_checkpointing = gradient_checkpointing
         self.patch_embed = _PatchEmbedding(patch_size, embed_dim)
         self.pos_embed = nn.Parameter(torch.zeros(1, self.grid, self.grid, embed_dim))
@@ -67,10 +68,17 @@ class SamViT(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
+        return self.tapped(image, ())[0]
+
+    def tapped(self, image: Tensor, blocks: Sequence[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Encode images; also return the maps [B, embed_dim, G, G] that leave the given blocks (from 0)."""
         tokens = self.patch_embed(image) + self.pos_embed
-        for block in self.blocks:
+        maps = {}
+        for index, block in enumerate(self.blocks):
             tokens = recomputed(block, tokens) if self.gradient_checkpointing else block(tokens)
-        return self.neck(tokens.permute(0, 3, 1, 2))
+            if index in blocks:
+                maps[index] = tokens.permute(0, 3, 1, 2)
+        return self.neck(tokens.permute(0, 3, 1, 2)), tuple(maps[index] for index in blocks)
 
 
 class _PatchEmbedding(nn.Module):

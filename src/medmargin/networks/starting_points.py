@@ -6,20 +6,22 @@ from pathlib import Path
 from typing import Literal
 
 from medmargin.errors import ConfigError
-from medmargin.networks.compact import compact_promptable
+from medmargin.networks.compact import compact_promptable, resized_positions
 from medmargin.networks.medsam_lite import medsam_lite
 from medmargin.networks.official import load_official
 from medmargin.networks.promptable import Promptable
-from medmargin.networks.sam import efficient_vit_sam
+from medmargin.networks.sam import efficient_vit_sam, sam_vit
 from medmargin.networks.weight_files import load_strictly
 from medmargin.runs import read_weights
 
 SHIPPED = Path(__file__).parents[1] / "weights"
 """Run folders whose weights come with the package, one per system."""
 
+_VIT_SIZES: dict[str, Literal["b", "l", "h"]] = {"vit-b": "b", "vit-l": "l", "vit-h": "h"}
+
 
 def promptable_network(
-    encoder: Literal["tiny-vit", "efficient-vit", "compact"],
+    encoder: Literal["tiny-vit", "efficient-vit", "compact", "vit-b", "vit-l", "vit-h"],
     *,
     image_size: int,
     init: str = "none",
@@ -28,10 +30,11 @@ def promptable_network(
     """Build a promptable network and give it starting weights.
 
     Args:
-        encoder: "tiny-vit" is LiteMedSAM, "efficient-vit" EfficientViT-SAM-L0, "compact" the laptop scale.
+        encoder: "tiny-vit" is LiteMedSAM, "efficient-vit" EfficientViT-SAM-L0, "compact" the laptop scale, "vit-b",
+            "vit-l" and "vit-h" are SAM and MedSAM.
         image_size: side of the network input in pixels.
-        init: "none" for random weights, "shipped" for those of the package (compact only), or a file of official
-            weights.
+        init: "none" for random weights, "shipped" for those of the package (compact only; the position table is
+            resized to the image size), or a file of official weights.
         gradient_checkpointing: trade time for memory in the image encoder.
 
     Raises:
@@ -44,8 +47,12 @@ def promptable_network(
         network = compact_promptable(image_size=image_size)
     elif encoder == "tiny-vit":
         network = medsam_lite(image_size=image_size, gradient_checkpointing=gradient_checkpointing)
-    else:
+    elif encoder == "efficient-vit":
         network = efficient_vit_sam(image_size=image_size, gradient_checkpointing=gradient_checkpointing)
+    else:
+        network = sam_vit(
+            size=_VIT_SIZES[encoder], image_size=image_size, gradient_checkpointing=gradient_checkpointing
+        )
     if init == "shipped":
         if encoder != "compact":
             raise ConfigError(
@@ -53,7 +60,7 @@ def promptable_network(
                 "Give a file of official weights, or init=none."
             )
         shipped = SHIPPED / "u-medsam" / "model.safetensors"
-        load_strictly(network, read_weights(shipped), origin=str(shipped))
+        load_strictly(network, resized_positions(network, read_weights(shipped)), origin=str(shipped))
     elif init != "none":
         load_official(network, init)
     return network

@@ -10,7 +10,9 @@ and goes stale when weights are loaded afterwards); the grid follows from the im
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +57,8 @@ class TinyViT(nn.Module):
         super().__init__()
         strides = [1 if dim in stride1_dims else 2 for dim in embed_dims[1:]]
         self.stride = 2 ** strides.count(2)
+        self.widths = tuple(embed_dims)
+        self.strides = tuple(math.prod(strides[:stage]) for stage in range(len(embed_dims)))  # inside each stage
         self.patch_embed = _Stem(embed_dims[0])
         self.layers = nn.ModuleList()
         for index, (dim, depth) in enumerate(zip(embed_dims, depths, strict=True)):
@@ -82,6 +86,14 @@ class TinyViT(nn.Module):
             maps.append(layer(maps[-1]))
         return maps[1:]
 
+    def tapped(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Encode images; also return the map [B, widths[i], S / strides[i], ...] of each stage before downsampling."""
+        x, maps = self.patch_embed(image), []
+        for layer in cast("Iterable[_Stage]", self.layers):
+            maps.append(layer.refined(x))
+            x = layer.downsampled(maps[-1])
+        return self.neck(x), tuple(maps)
+
     def forward(self, image: Tensor) -> Tensor:
         return self.neck(self.stages(image)[-1])
 
@@ -94,10 +106,18 @@ class _Stage(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = [*self.blocks] if self.downsample is None else [*self.blocks, self.downsample]
-        for part in parts:
-            x = recomputed(part, x) if self.gradient_checkpointing else part(x)
+        return self.downsampled(self.refined(x))
+
+    def refined(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = self._apply_part(block, x)
         return x
+
+    def downsampled(self, x: Tensor) -> Tensor:
+        return x if self.downsample is None else self._apply_part(self.downsample, x)
+
+    def _apply_part(self, part: nn.Module, x: Tensor) -> Tensor:
+        return recomputed(part, x) if self.gradient_checkpointing else part(x)
 
 
 class _ConvNorm(nn.Module):
@@ -179,6 +199,7 @@ class _WindowAttention(nn.Module):
     """
 
     attention_bias_idxs: Tensor
+    qkv_layout = "per-head"  # order of the rows of `qkv`, for adapters
 
     def __init__(self, dim: int, heads: int, window: int) -> None:
         super().__init__()

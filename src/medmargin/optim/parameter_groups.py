@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -15,6 +16,8 @@ def parameter_groups(
     loss: nn.Module | None = None,
     loss_lr_factor: float = 100.0,
     decay_vectors: bool = False,
+    fast: Callable[[str], bool] | None = None,
+    fast_lr_factor: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Return the groups to build a torch optimiser from; frozen parameters and empty groups are left out.
 
@@ -26,14 +29,20 @@ def parameter_groups(
         loss_lr_factor: the loss parameters learn this many times faster: at the rates of fine-tuning (5e-5) they
             would barely move within ten thousand steps.
         decay_vectors: vectors decay as well, as in the released training scripts of LiteMedSAM.
+        fast: tells by its name whether a parameter of the network learns `fast_lr_factor` times faster ("fast_decay",
+            "fast_no_decay"), such as low-rank factors beside weights that are pre-trained; None: none does.
     """
-    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    decayed = [parameter for parameter in trainable if parameter.ndim > 1 or decay_vectors]
-    spared = [parameter for parameter in trainable if not (parameter.ndim > 1 or decay_vectors)]
+    chosen: dict[str, list[nn.Parameter]] = {"decay": [], "no_decay": [], "fast_decay": [], "fast_no_decay": []}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            speed = "fast_" if fast is not None and fast(name) else ""
+            chosen[speed + ("decay" if parameter.ndim > 1 or decay_vectors else "no_decay")].append(parameter)
     learned_loss = [parameter for parameter in loss.parameters() if parameter.requires_grad] if loss else []
     groups = [
-        {"name": "decay", "params": decayed, "lr": lr, "weight_decay": weight_decay},
-        {"name": "no_decay", "params": spared, "lr": lr, "weight_decay": 0.0},
+        {"name": "decay", "params": chosen["decay"], "lr": lr, "weight_decay": weight_decay},
+        {"name": "no_decay", "params": chosen["no_decay"], "lr": lr, "weight_decay": 0.0},
+        {"name": "fast_decay", "params": chosen["fast_decay"], "lr": lr * fast_lr_factor, "weight_decay": weight_decay},
+        {"name": "fast_no_decay", "params": chosen["fast_no_decay"], "lr": lr * fast_lr_factor, "weight_decay": 0.0},
         {"name": "loss", "params": learned_loss, "lr": lr * loss_lr_factor, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]

@@ -28,12 +28,39 @@ def cosine_with_warmup(step: int, *, total_steps: int, warmup_steps: int = 0, fl
     Raises:
         ConfigError: a run without steps, a negative warm-up, or a floor outside [0, 1].
     """
-    if warmup_steps < 0 or total_steps < 1:
-        raise ConfigError(f"warmup_steps is {warmup_steps} of {total_steps}: expected 0 or more, of at least one step.")
-    warmup_steps = min(warmup_steps, total_steps // 2)
+    warmup_steps = _fitting(warmup_steps, total_steps)
     if not 0 <= floor <= 1:
         raise ConfigError(f"floor is {floor}: expected a factor between 0 and 1.")
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
     progress = min(1.0, (step - warmup_steps) / (total_steps - warmup_steps))
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def polynomial_with_warmup(step: int, *, total_steps: int, warmup_steps: int = 0, power: float = 0.9) -> float:
+    """Return the factor on the base learning rate at a step, in [0, 1]: a line, then a falling power.
+
+    SAMed's schedule (Zhang & Liu 2023, arXiv:2304.13785, and its released code): (t + 1) / w in the warm-up of w steps,
+    then (1 - (t - w) / T) ** power. It falls over T steps from the end of the warm-up, so that the last step of T, like
+    theirs, still has a rate: about (w / T) ** power.
+
+    Args:
+        step, total_steps, warmup_steps: t, T and w, as in `cosine_with_warmup`.
+        power: 1 falls in a line.
+
+    Raises:
+        ConfigError: a run without steps, a negative warm-up, or a power that is not positive.
+    """
+    warmup_steps = _fitting(warmup_steps, total_steps)
+    if power <= 0:
+        raise ConfigError(f"power is {power}: expected more than 0.")
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return max(0.0, 1 - (step - warmup_steps) / total_steps) ** power
+
+
+def _fitting(warmup_steps: int, total_steps: int) -> int:
+    """Cut a warm-up to half of the run."""
+    if warmup_steps < 0 or total_steps < 1:
+        raise ConfigError(f"warmup_steps is {warmup_steps} of {total_steps}: expected 0 or more, of at least one step.")
+    return min(warmup_steps, total_steps // 2)

@@ -54,6 +54,21 @@ class RunPaths:
         return self.folder / "checkpoints" / "last.ckpt"
 
     @property
+    def snapshots(self) -> Path:
+        """Weights kept on the way, for a checkpoint ensemble."""
+        return self.folder / "snapshots"
+
+    @property
+    def adapter(self) -> Path:
+        """What training changed, apart from the base it was put on; only of systems that adapt a base."""
+        return self.folder / "adapter.safetensors"
+
+    @property
+    def calibration(self) -> Path:
+        """What held-out patients taught (after `calibrate`)."""
+        return self.folder / "calibration.json"
+
+    @property
     def best_weights(self) -> Path:
         """The weights with the best validation score so far."""
         return self.folder / "checkpoints" / "best.safetensors"

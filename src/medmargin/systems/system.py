@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-    from medmargin.inference import PromptedPredictor
+    from medmargin.inference import AutomaticPredictor, PromptedPredictor
     from medmargin.learning.batches import Stream
     from medmargin.learning.engine import Precision
     from medmargin.learning.learner import Learner
@@ -47,12 +47,14 @@ class System:
         stages: make the learning stages, in order, for this network.
         predictor: makes the predictor that wraps the network.
         init: where the starting weights came from: "none", "shipped" or a file.
+        adapter: what training changed of a base network: name -> tensor, for a small file of its own.
     """
 
     network: nn.Module
     stages: tuple[Callable[[], Stage], ...]
-    predictor: Callable[[], PromptedPredictor]
+    predictor: Callable[[], PromptedPredictor | AutomaticPredictor]
     init: str = "none"
+    adapter: Callable[[], dict[str, Tensor]] | None = None
 
     def described(self) -> dict[str, Any]:
         """Say what was built, for the run's description."""

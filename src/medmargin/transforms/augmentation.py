@@ -28,6 +28,8 @@ class Augmentation:
         brightness: add up to this much either way, of a range of 1.
         noise: largest standard deviation of Gaussian noise, of a range of 1.
         blur: largest standard deviation of Gaussian blur in pixels.
+        alternating: flips and turns in one half of the cases, rotation and zoom in the other (SAMed's rule), instead
+            of all of them in every case.
 
     Raises:
         ConfigError: an amplitude is negative, or contrast reaches 1.
@@ -42,6 +44,7 @@ class Augmentation:
     brightness: float = 0.0
     noise: float = 0.0
     blur: float = 0.0
+    alternating: bool = False
 
     def __post_init__(self) -> None:
         for name in ("rotation", "zoom", "gamma", "contrast", "brightness", "noise", "blur"):
@@ -61,14 +64,16 @@ class Augmentation:
             picture (bilinear) and labels (nearest) of the same dtypes; a quarter turn swaps H and W. What enters from
             outside the picture is 0.
         """
-        if self.flips:
+        rigid = bool(self.alternating and rng.random() < 0.5)
+        free = self.alternating and not rigid
+        if self.flips and not free:
             for axis in (0, 1):
                 if rng.random() < 0.5:
                     picture, labels = np.flip(picture, axis), np.flip(labels, axis)
-        if self.turns:
+        if self.turns and not free:
             turns = int(rng.integers(4))
             picture, labels = np.rot90(picture, turns), np.rot90(labels, turns)
-        if self.rotation or self.zoom:
+        if (self.rotation or self.zoom) and not rigid:
             degrees = float(rng.uniform(-self.rotation, self.rotation))
             return _warped(picture, labels, degrees, _ratio(rng, self.zoom))
         return np.ascontiguousarray(picture), np.ascontiguousarray(labels)

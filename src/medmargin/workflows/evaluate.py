@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ from medmargin.evaluation.summary import summarise
 from medmargin.evaluation.volumes import VolumeInterval
 from medmargin.imaging import Volume
 from medmargin.inference.budget import parse_memory
-from medmargin.inference.segmentation import PROMPTS_FROM_LABELS, Segmentation
+from medmargin.inference.segmentation import NO_PROMPTS, PROMPTS_FROM_LABELS, SINGLE_ANSWER, Segmentation
 from medmargin.workflows.model import Model, describe, for_task, load
 from medmargin.workflows.true_prompts import floors_of_labels, prompts_of_labels
 
 Progress = Callable[[int, int, str], None]
+Each = Callable[[Case, Volume, Segmentation | None], None]
 
 
 def evaluate(
@@ -35,11 +36,13 @@ def evaluate(
     split: str = "test",
     split_file: Path | str | None = None,
     fold: int = 0,
-    prompts_from: str = "labels",
+    prompts_from: str | None = None,
     uncertainty: str | None = None,
+    members: Sequence[Path | str] = (),
     report: Path | str | None = None,
     memory: str | None = None,
     nsd_tolerance: float | None = None,
+    each: Each | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Predict and measure a split in one pass.
@@ -49,10 +52,11 @@ def evaluate(
         dataset: folder in any layout, or name under MEDMARGIN_DATA.
         split: which side of the split; split_file, fold: see `open_dataset`.
         prompts_from: "labels": the true box of every object (per slice in 3-D). The answer then holds the Dice that
-            the boxes alone would score.
-        uncertainty, memory: see `load`.
+            the boxes alone would score. None: so for a promptable system, and no prompt for an automatic one.
+        uncertainty, members, memory: see `load`.
         report: HTML file to write.
         nsd_tolerance: in mm (px where the spacing is unknown); by default 1 mm or 2 px.
+        each: called with every case, its label and its answer (None where there was nothing to ask).
         progress: called with (cases done, all cases, name).
 
     Returns:
@@ -61,24 +65,27 @@ def evaluate(
     Raises:
         DataError: no such split, or no case of it has a label. ConfigError: an unknown source of prompts.
     """
-    if prompts_from != "labels":
+    if prompts_from not in (None, "labels"):
         raise ConfigError(f"--prompts-from '{prompts_from}': an evaluation takes prompts from 'labels'")
     data = open_dataset(dataset, split_file=split_file)
-    model = for_task(load(run, memory=parse_memory(memory) if memory else None, uncertainty=uncertainty), data.task)
+    limit = parse_memory(memory) if memory else None
+    model = for_task(load(run, memory=limit, uncertainty=uncertainty, members=members), data.task)
+    prompted = prompts_from == "labels" or not model.automatic
     _refuse_other_structures(model, data.task)
     cases = data.split(split, fold)
     failed: list[dict[str, str]] = []
     gallery, warnings = Gallery(), list[str]()
-    results = _measured(model, data.task, cases, failed, gallery, warnings, nsd_tolerance, progress)
+    results = _measured(model, data.task, cases, prompted, failed, gallery, warnings, nsd_tolerance, each, progress)
     estimator = model.predictor.uncertainty
     answer = summarise(
         results,
         failed=failed,
-        source=estimator.name if estimator else "entropy of a single answer",
-        forward_passes=estimator.members if estimator else 1,
+        source=estimator.name if estimator else SINGLE_ANSWER,
+        forward_passes=model.predictor.forward_passes,
         run=describe(model),
     )
-    answer["data"] = {"name": data.name, "split": split, "fold": fold, "prompts": PROMPTS_FROM_LABELS}
+    source = PROMPTS_FROM_LABELS if prompted else NO_PROMPTS
+    answer["data"] = {"name": data.name, "split": split, "fold": fold, "prompts": source}
     if not answer["cases"] and failed:
         raise DataError(f"none of the {len(failed)} cases could be measured. The first: {failed[0]['error']}")
     if report is not None:
@@ -91,10 +98,12 @@ def _measured(
     model: Model,
     task: Task,
     cases: tuple[Case, ...],
+    prompted: bool,
     failed: list[dict[str, str]],
     gallery: Gallery,
     warnings: list[str],
     nsd_tolerance: float | None,
+    each: Each | None,
     progress: Progress | None,
 ) -> Iterator[CaseResult]:
     """Yield one result per case that could be measured; the others go to `failed`."""
@@ -106,12 +115,14 @@ def _measured(
             if label is None:
                 raise DataError(f"case '{case.name}' has no label to measure against")
             began = time.perf_counter()
-            answer = _answered(model, image, label, task)
+            answer = _answered(model, image, label, task, prompted=prompted)
             seconds = time.perf_counter() - began
-            result = _result(case, image, label, answer, task, nsd_tolerance, seconds)
+            result = _result(case, image, label, answer, task, nsd_tolerance, seconds, with_floors=prompted)
         except (ToolkitError, OSError, MemoryError) as error:
             failed.append({"case": case.name, "error": f"{type(error).__name__}: {error}"})
             continue
+        if each is not None:
+            each(case, label, answer)
         warnings += [f"{case.name}: {text}" for text in (*image.warnings, *label.warnings)]
         total = np.zeros(image.grid.shape, np.float32) if answer is None else answer.uncertainty["total"]
         gallery.offer(result, image, label.voxels[0], _labels(answer, label), total)
@@ -120,9 +131,11 @@ def _measured(
         progress(len(cases), len(cases), "")
 
 
-def _answered(model: Model, image: Volume, label: Volume, task: Task) -> Segmentation | None:
-    """Ask with the true boxes; None where nothing is labelled, so that nothing can be asked."""
-    prompts = prompts_of_labels(label, task.structures, dims=image.dims)
+def _answered(model: Model, image: Volume, label: Volume, task: Task, *, prompted: bool) -> Segmentation | None:
+    """Ask, with the true boxes where wanted; None where a promptable system has nothing labelled to be asked for."""
+    prompts = prompts_of_labels(label, task.structures, dims=image.dims) if prompted else []
+    if not prompts and model.automatic:
+        return model.predictor.predict(image, prompts, labels=task.structures, prompts_source=NO_PROMPTS)
     if not prompts:
         return None
     return model.predictor.predict(image, prompts, labels=task.structures, prompts_source=PROMPTS_FROM_LABELS)
@@ -136,8 +149,10 @@ def _result(
     task: Task,
     nsd_tolerance: float | None,
     seconds: float,
+    *,
+    with_floors: bool,
 ) -> CaseResult:
-    """Measure an answer. Without a prompt the answer is background, with certainty."""
+    """Measure an answer. Where a promptable system could not be asked, it is background, with certainty."""
     probabilities = {name: np.zeros(image.grid.shape, np.float32) for name in task.structures}
     volumes: dict[str, VolumeInterval] = {}
     if answer is not None and answer.probabilities is not None:
@@ -155,7 +170,7 @@ def _result(
         probabilities=probabilities,
         uncertainty=np.zeros(image.grid.shape, np.float32) if answer is None else answer.uncertainty["total"],
         volumes=volumes,
-        floors=floors_of_labels(label, task.structures, dims=image.dims),
+        floors=floors_of_labels(label, task.structures, dims=image.dims) if with_floors else None,
         nsd_tolerance=nsd_tolerance,
         seconds=seconds,
     )

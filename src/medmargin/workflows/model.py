@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medmargin.datasets.task import Task
-from medmargin.errors import CheckpointError
+from medmargin.errors import CheckpointError, ConfigError
 from medmargin.imaging import Volume, from_array, read_image
 from medmargin.networks.starting_points import SHIPPED
 from medmargin.networks.weight_files import load_strictly
 from medmargin.prompts.types import Box, Point, Prompt
 from medmargin.runs import Run, read_run
-from medmargin.systems.registry import build_system, resolve_arguments
+from medmargin.systems.registry import build_system, catalogue, resolve_arguments
+from medmargin.systems.system import System
 
 if TYPE_CHECKING:
-    from medmargin.inference import PromptedPredictor, Segmentation
+    from medmargin.inference import AutomaticPredictor, PromptedPredictor, Segmentation
 
 _HISTORY = {"init": "none", "teacher": None}
 
@@ -35,7 +36,12 @@ class Model:
 
     run: Run
     task: Task
-    predictor: PromptedPredictor
+    predictor: PromptedPredictor | AutomaticPredictor
+
+    @property
+    def automatic(self) -> bool:
+        """Whether it finds the structures by itself; prompts are welcome then, and not needed."""
+        return "boxes" not in catalogue()[self.run.config.system].needs
 
     @property
     def labels(self) -> dict[str, int] | None:
@@ -59,7 +65,7 @@ class Model:
                 [I, J, K] or [C, I, J, K] of a volume.
             box: (x_min, y_min, x_max, y_max) or with z, in voxels of the image's own grid.
             points: ((x, y[, z]), inside) clicks.
-            prompts: any number of prompts instead of one box and points.
+            prompts: any number of prompts instead of one box and points. An automatic system needs none.
             structure: what the box encloses; by default the task's first structure, or "object 1".
             spacing: of an array in mm, along (i, j, k) or (x, y); without it a voxel's size counts as unknown.
 
@@ -73,6 +79,8 @@ class Model:
             image = from_array(image, spacing=spacing)
         elif not isinstance(image, Volume):
             image = read_image(image)
+        if prompts is None and self.automatic and box is None and not points:
+            prompts = []
         if prompts is None:
             name = structure or next(iter(self.task.structures), "object 1")
             corners = None if box is None else Box(tuple(box[: len(box) // 2]), tuple(box[len(box) // 2 :]))
@@ -81,32 +89,55 @@ class Model:
         return self.predictor.predict(image, prompts, labels=self.labels)
 
 
-def load(run: Path | str, *, memory: int | None = None, uncertainty: str | None = None) -> Model:
+def load(
+    run: Path | str,
+    *,
+    memory: int | None = None,
+    uncertainty: str | None = None,
+    members: Sequence[Path | str] = (),
+) -> Model:
     """Load a trained system.
 
     Args:
         run: a run folder, or the slug of a system whose weights ship with the package ("u-medsam").
         memory: bytes the process may hold; None aims at 4 GiB.
-        uncertainty: "prompt-perturbation" (default) or "none" for a single answer and its entropy.
+        uncertainty: name of an estimator, see `workflows.uncertainty`; None takes the system's own.
+        members: further runs of the same system and task, trained with other seeds: a deep ensemble with `run`.
 
     Raises:
         CheckpointError: no such run, or its weights are damaged or do not fit.
         ConfigError: unknown kind of uncertainty, or a run of a version with other arguments.
     """
-    from medmargin.workflows.uncertainty import chosen_uncertainty
+    from medmargin.workflows.uncertainty import choose_uncertainty
 
     found = read_run(_folder(run))
     task = Task(**{**found.config.task, "channels": tuple(found.config.task["channels"])})
-    # the weights come from the run; where its training started from is history
-    history = {name: value for name, value in _HISTORY.items() if name in found.config.arguments}
-    arguments = resolve_arguments(found.config.system, "paper", {**found.config.arguments, **history})
-    system = build_system(found.config.system, task, arguments)
-    load_strictly(system.network, found.weights(), origin=str(found.paths.weights))
-    predictor = system.predictor()
+    predictor = _trained(found, task).predictor()
     predictor.memory = memory
-    if uncertainty is not None:
-        predictor.uncertainty = chosen_uncertainty(uncertainty, predictor.uncertainty)
+    others = [read_run(_folder(member)) for member in members]
+    for other in others:
+        _refuse_another_kind(found, other)
+    choose_uncertainty(uncertainty, predictor, found, [_trained(other, task).network for other in others])
     return Model(found, task, predictor)
+
+
+def _trained(run: Run, task: Task) -> System:
+    """Build the system of a run and give it the run's weights; where its training started from is history."""
+    history = {name: value for name, value in _HISTORY.items() if name in run.config.arguments}
+    arguments = resolve_arguments(run.config.system, "paper", {**run.config.arguments, **history})
+    system = build_system(run.config.system, task, arguments)
+    load_strictly(system.network, run.weights(), origin=str(run.paths.weights))
+    return system
+
+
+def _refuse_another_kind(run: Run, other: Run) -> None:
+    for field in ("system", "task"):
+        mine, theirs = getattr(run.config, field), getattr(other.config, field)
+        if mine != theirs:
+            raise ConfigError(
+                f"{other.folder} cannot join {run.folder} in an ensemble: its {field} is {theirs}, not {mine}. "
+                "Members are trained on the same data set with other seeds."
+            )
 
 
 def describe(model: Model) -> dict[str, Any]:

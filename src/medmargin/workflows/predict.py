@@ -13,7 +13,7 @@ from medmargin.errors import ConfigError, DataError, PromptError
 from medmargin.imaging import Volume, read_image, read_label
 from medmargin.inference.batch import BatchResult, Job, case_name, predict_cases
 from medmargin.inference.budget import parse_memory
-from medmargin.inference.segmentation import PROMPTS_FROM_LABELS, PROMPTS_FROM_USER
+from medmargin.inference.segmentation import NO_PROMPTS, PROMPTS_FROM_LABELS, PROMPTS_FROM_USER
 from medmargin.prompts.files import parse_box, read_prompts
 from medmargin.prompts.placement import to_voxels
 from medmargin.prompts.types import Prompt
@@ -41,6 +41,7 @@ def predict(
     volume_index: int | None = None,
     to_gray: bool = False,
     uncertainty: str | None = None,
+    members: Sequence[Path | str] = (),
     probabilities: bool = False,
     memory: str | None = None,
     progress: Callable[[int, int, str], None] | None = None,
@@ -58,7 +59,7 @@ def predict(
         split: of a data set: "train", "val", "test", ...
         series: which DICOM series of a folder. volume_index: which time point of a 4-D file.
         to_gray: turn colour pictures into grey ones.
-        uncertainty: see `load`. probabilities: write probability maps. memory: such as "4G".
+        uncertainty, members: see `load`. probabilities: write probability maps. memory: such as "4G".
         progress: called with (cases done, all cases, name).
 
     Returns:
@@ -67,7 +68,8 @@ def predict(
     Raises:
         ConfigError, PromptError: no input, no prompt, or prompts of two kinds that exclude each other.
     """
-    model = load(run, memory=parse_memory(memory) if memory else None, uncertainty=uncertainty)
+    limit = parse_memory(memory) if memory else None
+    model = load(run, memory=limit, uncertainty=uncertainty, members=members)
     prompts_of = _prompt_source(model, box, structure, boxes, points, prompts_from, in_mm=in_mm)
     read = partial(read_image, series=series, volume_index=volume_index, to_gray=to_gray)
     jobs: list[Job] = []
@@ -75,7 +77,8 @@ def predict(
         jobs += _jobs(given, prompts_of, read, split=split)
     if not jobs:
         raise ConfigError(f"no image found in {', '.join(str(given) for given in inputs)}")
-    source = PROMPTS_FROM_LABELS if prompts_from else PROMPTS_FROM_USER
+    is_asked = box is not None or boxes is not None or points is not None
+    source = PROMPTS_FROM_LABELS if prompts_from else PROMPTS_FROM_USER if is_asked else NO_PROMPTS
     result = predict_cases(
         model.predictor, jobs, out, labels=model.labels, prompts_source=source, probabilities=probabilities,
         progress=progress,
@@ -105,7 +108,10 @@ def _prompt_source(
 ) -> PromptsOf:
     """Return a function from a case to its prompts."""
     from_files = boxes is not None or points is not None
-    if sum((box is not None, from_files, labels is not None)) != 1:
+    kinds = sum((box is not None, from_files, labels is not None))
+    if kinds == 0 and model.automatic:
+        return lambda case, volume: []
+    if kinds != 1:
         raise PromptError(
             "a promptable model needs prompts of one kind: --box, files with --boxes and/or --points, or "
             "--prompts-from labels (evaluation only)"

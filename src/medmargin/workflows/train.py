@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,20 @@ import torch
 
 from medmargin.datasets.case import Case
 from medmargin.datasets.dataset import Dataset, open_dataset
+from medmargin.datasets.fingerprint import slice_extent
+from medmargin.datasets.task import Task
 from medmargin.errors import ConfigError
 from medmargin.learning import Budget, FixedItems, TrainingOutcome, cache_cases, fit, is_first_process
-from medmargin.runs import Run, RunConfig, describe_environment, read_run, write_model_card, write_run
+from medmargin.networks.weight_files import load_strictly
+from medmargin.runs import (
+    Run,
+    RunConfig,
+    describe_environment,
+    read_run,
+    write_model_card,
+    write_run,
+    write_weights,
+)
 from medmargin.systems.registry import build_system, catalogue, resolve_arguments
 from medmargin.systems.system import Stage, System
 from medmargin.workflows.labelled import labelled_subset
@@ -41,6 +52,7 @@ def train(
     devices: int = 1,
     nodes: int = 1,
     workers: int = 0,
+    snapshots: int = 0,
     progress: bool = True,
 ) -> TrainingOutcome:
     """Train a system on the training side of a data set.
@@ -58,6 +70,7 @@ def train(
         resume: continue an interrupted run.
         devices, nodes: processes per machine, and machines.
         workers: loading processes beside each training process; they change no number.
+        snapshots: weights to keep on the way, for a checkpoint ensemble.
         progress: show progress bars on stderr.
 
     Returns:
@@ -71,20 +84,21 @@ def train(
     arguments = resolve_arguments(system, chosen, settings or {})
     data = open_dataset(dataset, split_file=split)
     training = labelled_subset(data.split("train", fold), labelled, seed=seed)
+    task = replace(data.task, extent=slice_extent(training, data.task))
     torch.manual_seed(seed)  # of the first weights; what follows is seeded step by step
-    built = build_system(system, data.task, arguments)
+    built = build_system(system, task, arguments)
     stages = [make() for make in built.stages]
     budgets = _budgets(stages, minutes=minutes, steps=steps, epochs=epochs)
     sides = {"train": training, "val": data.split("val", fold)}
-    config = _config(system, chosen, arguments, data, sides, seed, fold, budgets[-1], built)
+    config = _config(system, chosen, arguments, data, task, sides, seed, fold, budgets[-1], built)
     folder, progress = Path(run), progress and is_first_process()
     if resume and (folder / "config.json").exists():
         _refuse_changes(read_run(folder), config)
     elif (folder / "config.json").exists() and is_first_process():  # the others find what the first one wrote
         raise ConfigError(f"{folder} holds a run already: continue it with --resume, or choose another folder.")
     found = write_run(folder, config) if is_first_process() else Run(folder, config)
-    source = cache_cases(sides["train"], data.task, folder / "cache" / "train", progress=progress)
-    checking = cache_cases(sides["val"], data.task, folder / "cache" / "val", progress=progress)
+    source = cache_cases(sides["train"], task, folder / "cache" / "train", progress=progress)
+    checking = cache_cases(sides["val"], task, folder / "cache" / "val", progress=progress)
     for stage, budget in zip(stages, budgets, strict=True):
         stream = stage.stream(source, seed=seed)
         is_last = stage is stages[-1]
@@ -104,11 +118,15 @@ def train(
             keep="best",
             validate_every=_interval(budget, stream.objects, stage.batch_size, most=200),
             log_every=_interval(budget, stream.objects, stage.batch_size, most=10),
+            snapshots=snapshots if is_last else 0,
             progress=progress,
         )
         if outcome.stopped_by == "signal":
             return outcome
     if is_first_process():
+        if built.adapter is not None:
+            load_strictly(built.network, found.weights(), origin=str(found.paths.weights))
+            write_weights(found.paths.adapter, built.adapter())
         _describe(found, system, outcome)
     return outcome
 
@@ -132,6 +150,7 @@ def _config(
     scale: str,
     arguments: Mapping[str, Any],
     data: Dataset,
+    task: Task,
     sides: Mapping[str, Sequence[Case]],
     seed: int,
     fold: int,
@@ -142,7 +161,7 @@ def _config(
     return RunConfig(
         system=system,
         arguments=dict(arguments),
-        task=asdict(data.task),
+        task=asdict(task),
         seed=seed,
         threads=torch.get_num_threads(),
         budget=budget.as_dict(),

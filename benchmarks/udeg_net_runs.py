@@ -1,0 +1,79 @@
+"""Runs of UDEG-Net and its stripped-down variants, trained once and shared by several benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medmargin.datasets import open_dataset
+from medmargin.datasets.splits import make_split, write_splits
+from medmargin.workflows.train import train
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "LoRA, CE + Dice": {"evidential": False, "edge_prompts": False, "progressive": False},
+    "+ evidence": {"edge_prompts": False, "progressive": False},
+    "+ edge prompts": {"progressive": False},
+    "+ progressive loss (UDEG-Net)": {},
+    # not steps of the ablation: the network of UDEG-Net with a softmax head, for ensembles and dropout
+    "softmax": {"evidential": False, "progressive": False},
+    "softmax, dropout": {"evidential": False, "progressive": False, "dropout": 0.2},
+}
+ABLATION = tuple(VARIANTS)[:4]
+FULL = ABLATION[-1]
+FRACTIONS = {"train": 0.5, "val": 0.1, "calibration": 0.2, "test": 0.2}
+
+
+@dataclass(frozen=True)
+class Study:
+    """One data set, its split and how long every run of it is trained.
+
+    Attributes:
+        dataset: name or folder. split_file: four sides by patient, or None for the data set's own folds.
+        steps: optimiser steps. init: starting weights. runs: folder of the runs.
+        settings: further arguments of the system, the same for every variant.
+    """
+
+    dataset: str
+    split_file: Path | None
+    steps: int
+    init: str
+    runs: Path
+    settings: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The data set without its number."""
+        return Path(self.dataset).name.split("_", 1)[-1]
+
+    @property
+    def side(self) -> str:
+        """The cases that are measured."""
+        return "val" if self.split_file is None else "test"
+
+    def run(self, variant: str, seed: int) -> Path:
+        """Train a variant with a seed, or take what an earlier call left."""
+        which = f"{self.init}-{self.steps}-{list(VARIANTS).index(variant)}-{seed}"
+        folder = self.runs / f"{Path(self.dataset).name}-{which}"
+        if not (folder / "model.safetensors").exists():
+            train(
+                "udeg-net", self.dataset, run=folder, steps=self.steps, seed=seed, scale="laptop", progress=False,
+                split=self.split_file, settings={"init": self.init, **self.settings, **VARIANTS[variant]},
+                resume=folder.exists(),
+            )  # fmt: skip
+        return folder
+
+
+def four_sides(dataset: str, runs: Path) -> Path:
+    """Draw train, val, calibration and test by patient (seed 0) and write the split file beside the runs."""
+    path = runs / f"{Path(dataset).name}-four-sides.json"
+    if not path.exists():
+        runs.mkdir(parents=True, exist_ok=True)
+        write_splits(path, make_split(open_dataset(dataset).cases, fractions=FRACTIONS, seed=0))
+    return path
+
+
+def pairs(settings: Sequence[str]) -> dict[str, Any]:
+    """Read `name=value` texts."""
+    return dict(text.split("=", 1) for text in settings)

@@ -1,0 +1,1 @@
+"""Small trainable parts put into a frozen network."""

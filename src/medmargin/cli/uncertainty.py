@@ -1,0 +1,19 @@
+"""The options that choose an estimator of uncertainty, the same wherever something is predicted."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Uncertainty = Annotated[
+    str | None,
+    typer.Option(
+        help="Estimator. Automatic systems: evidential, softmax, test-time-augmentation, mc-dropout, ensemble, "
+        "snapshots; promptable ones: prompt-perturbation, none. Default: the system's own."
+    ),
+]
+Members = Annotated[
+    list[str] | None,
+    typer.Option("--member", metavar="RUN", help="A further run of the same task, for an ensemble; may be repeated."),
+]
