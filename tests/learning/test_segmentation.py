@@ -26,7 +26,7 @@ from medmargin.learning import (
     fit,
 )
 from medmargin.learning.learner import _averaged
-from medmargin.learning.segmentation import mean_dice
+from medmargin.learning.segmentation import confusion, pooled_dice
 from medmargin.losses.weighting import LossReport
 from medmargin.networks.evidence import opinion
 from medmargin.networks.prediction import Prediction
@@ -244,32 +244,28 @@ def test_boxes_reach_the_network_in_steps_that_have_them(tmp_path):
     assert not torch.equal(network.network.box.weight, before)
 
 
-def test_dice_by_hand():
-    """Structures that truth or prediction shows count, background and absent ones do not."""
-    truth, found = torch.zeros(4, 2, 4, dtype=torch.int64), torch.zeros(4, 2, 4, dtype=torch.int64)
-    truth[0, 0], found[0, :, :2] = 1, 1  # 4 and 4 pixels of class 1, 2 in common: 0.5
-    truth[1, 0], found[1, 0] = 1, 1  # class 1 exact: 1
-    found[1, 1, 0] = 2  # class 2 found where it is not: 0
-    truth[2] = 2  # missed: 0
-    assert mean_dice(found, truth, classes=4).tolist() == [0.5, 0.5, 0.0, 1.0]
-
-
-def test_dice_agrees_with_counting_one_class_after_the_other():
+def test_dice_of_all_slices_together_counts_one_class_after_the_other():
     generator = torch.Generator().manual_seed(3)
-    truth = torch.randint(0, 5, (6, 7, 3, 4), generator=generator)
+    truth = torch.randint(0, 5, (6, 7, 3), generator=generator)
     found = torch.where(torch.rand(truth.shape, generator=generator) < 0.6, truth, truth.flip(1))
-    truth[0][truth[0] == 4] = 0
-    for picture, score in enumerate(mean_dice(found, truth, classes=5)):
-        dice = []
-        for value in range(1, 5):
-            a, b = (found[picture] == value).numpy(), (truth[picture] == value).numpy()
-            if a.any() or b.any():
-                dice.append(2 * (a & b).sum() / (a.sum() + b.sum()))
-        assert score.item() == pytest.approx(np.mean(dice), rel=1e-6)
+    counts = confusion(found, truth, classes=6)  # class 5 is nowhere and does not count
+    dice = []
+    for value in range(1, 5):
+        a, b = (found == value).numpy(), (truth == value).numpy()
+        dice.append(2 * (a & b).sum() / (a.sum() + b.sum()))
+    assert float(pooled_dice(counts)) == pytest.approx(np.mean(dice), rel=1e-6)
+    assert int(counts.sum()) == truth.numel()
+
+
+def test_without_any_structure_dice_is_one_and_a_false_one_gives_zero():
+    nothing, something = torch.zeros(2, 4, 4, dtype=torch.long), torch.zeros(2, 4, 4, dtype=torch.long)
+    something[0, 0] = 2
+    assert float(pooled_dice(confusion(nothing, nothing, classes=3))) == 1
+    assert float(pooled_dice(confusion(something, nothing, classes=3))) == 0
 
 
 @pytest.mark.parametrize("kind", [None, "softplus", "relu"])
-def test_the_validation_score_is_the_mean_over_slices_of_raised_logits(tmp_path, kind):
+def test_the_validation_score_pools_the_slices_of_all_batches(tmp_path, kind):
     """Seven slices in batches of four and three, against the same by hand with the weights that are kept."""
     network = learner(evidence=kind)
     stream = LabelledSlices(Stripes(), SIZE, 5)
@@ -278,14 +274,14 @@ def test_the_validation_score_is_the_mean_over_slices_of_raised_logits(tmp_path,
     outcome = fit(network, stream, items, folder=tmp_path, **options)
     kept = TinySegmenter(kind).eval()
     kept.load_state_dict(read_weights(RunPaths(tmp_path).weights))
-    scores = []
+    counts = torch.zeros(CLASSES, CLASSES, dtype=torch.long)
     for index in range(7):
         item = stream.collate([items[index]])
         with torch.no_grad():
             logits = F.interpolate(kept(item.image).logits, size=(SIZE, SIZE), mode="bilinear")
         alpha = logits if kind is None else opinion(logits, kind).alpha
-        scores.append(float(mean_dice(alpha.argmax(dim=1), item.labels, classes=CLASSES)))
-    assert outcome.best["val/dice"] == pytest.approx(np.mean(scores), rel=1e-5)
+        counts += confusion(alpha.argmax(dim=1), item.labels, classes=CLASSES)
+    assert outcome.best["val/dice"] == pytest.approx(float(pooled_dice(counts)), rel=1e-5)
     assert not math.isnan(outcome.best["val/dice"])
 
 

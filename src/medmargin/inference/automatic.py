@@ -74,7 +74,7 @@ class AutomaticPredictor:
         self.structures = tuple(structures)
         self.normalise, self.uncertainty, self.planes = normalise, uncertainty, planes
         self.level, self.memory, self.threads = level, memory, threads
-        self._checked()
+        self.checked()
 
     @property
     def forward_passes(self) -> int:
@@ -111,7 +111,7 @@ class AutomaticPredictor:
         """
         if later_overwrites:
             raise ConfigError("later_overwrites: the classes of this network exclude each other; leave it out")
-        networks = self._checked()
+        networks = self.checked()
         values = self._label_values(labels)
         plan = self.uncertainty.plan()
         batches = plan_batches(
@@ -148,8 +148,14 @@ class AutomaticPredictor:
             flag_threshold=_flag_threshold(self.networks),
         )
 
-    def _checked(self) -> list[ClassNetwork]:
-        """Check that networks, structures and estimator fit together; all of them may be set after construction."""
+    def checked(self) -> list[ClassNetwork]:
+        """Return the networks if they, the structures and the estimator fit together.
+
+        All of them may be set after construction; `predict` checks again.
+
+        Raises:
+            ConfigError: they do not.
+        """
         networks = [cast(ClassNetwork, network) for network in self.networks]
         _require_fit(self.uncertainty, networks)
         classes, names = networks[0].classes, self.structures

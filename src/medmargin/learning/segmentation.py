@@ -23,7 +23,8 @@ class SegmentationLearner(Learner):
     A network whose attribute `evidence` names a kind of evidence and that has a method `observe` is shown the vacuity
     [B, 1, S, S] of each training batch (or part of one), once, so that it learns which values are unusual.
 
-    The validation score is the mean over slices of `mean_dice`.
+    The validation score is the mean over structures of their Dice over all validation slices together: a slice that
+    cuts the tip of a structure weighs what it holds, as in the Dice of a volume.
 
     Args:
         network, loss: as above. optimisation: how weights move.
@@ -39,34 +40,38 @@ class SegmentationLearner(Learner):
             _show_vacuity(self.network, prediction, batch.labels)
         return self.loss(prediction, batch.labels, progress=self.progress)
 
+    def on_validation_epoch_start(self) -> None:
+        self._counts = torch.zeros(0)
+
     def validation_step(self, batch: SegmentationBatch, batch_idx: int) -> None:
         prediction = self.best_network(batch.image, boxes=batch.boxes)
         kind = getattr(self.best_network, "evidence", None)
         scores = _raised(prediction, batch.labels)
         if kind is not None:
             scores = opinion(scores, kind).alpha  # where evidence is cut off, its ties decide, as in prediction
-        dice = mean_dice(scores.argmax(dim=1), batch.labels, classes=scores.shape[1])
-        self.log(self.monitor, dice.mean(), on_epoch=True, sync_dist=True, logger=False, batch_size=len(dice))
+        counts = confusion(scores.argmax(dim=1), batch.labels, classes=scores.shape[1])
+        self._counts = counts + self._counts if len(self._counts) else counts
+
+    def on_validation_epoch_end(self) -> None:
+        counts = self.trainer.strategy.reduce(self._counts, reduce_op="sum")
+        self.log(self.monitor, pooled_dice(counts), logger=False)
 
 
-def mean_dice(found: Tensor, truth: Tensor, *, classes: int) -> Tensor:
-    """Return for each picture the mean Dice coefficient of the structures that it or its truth shows.
+def confusion(found: Tensor, truth: Tensor, *, classes: int) -> Tensor:
+    """Count pixels by (true class, found class): [K, K] int64.
 
     Args:
-        found, truth: [B, *spatial] integer class indices from 0 (background) to classes - 1.
+        found, truth: integer class indices of one shape, from 0 (background) to classes - 1.
         classes: number of classes K, background included.
-
-    Returns:
-        [B] float32 in [0, 1]; 1 where neither shows a structure.
     """
-    pictures = torch.arange(len(truth), device=truth.device).view(-1, *(1,) * (truth.ndim - 1))
-    cells = ((pictures * classes + truth) * classes + found).flatten()
-    counts = torch.bincount(cells, minlength=len(truth) * classes**2).view(-1, classes, classes)  # (B, truth, found)
-    overlap = counts.diagonal(dim1=1, dim2=2)[:, 1:]  # (B, K - 1)
-    sizes = (counts.sum(1) + counts.sum(2))[:, 1:]
-    shown = (sizes > 0).sum(dim=1)
-    dice = (2 * overlap / sizes.clamp(min=1)).sum(dim=1) / shown.clamp(min=1)
-    return torch.where(shown > 0, dice, 1.0)
+    return torch.bincount((truth * classes + found).flatten(), minlength=classes**2).view(classes, classes)
+
+
+def pooled_dice(counts: Tensor) -> Tensor:
+    """Return the mean Dice coefficient of the structures that are anywhere, from `confusion`: []; 1 without any."""
+    sizes = (counts.sum(0) + counts.sum(1))[1:]
+    dice = (2 * counts.diagonal()[1:] / sizes.clamp(min=1))[sizes > 0]
+    return dice.mean() if len(dice) else dice.new_ones(())
 
 
 @torch.no_grad()

@@ -86,6 +86,7 @@ def _automatic(name: str, predictor: AutomaticPredictor, run: Run, others: Seque
         predictor.uncertainty = estimators.MonteCarloDropout()
     else:
         predictor.uncertainty = estimators.TestTimeAugmentation()
+    predictor.checked()
 
 
 def _snapshots(network: nn.Module, run: Run) -> list[nn.Module]:
