@@ -19,6 +19,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     # not steps of the ablation: the network of UDEG-Net with a softmax head, for ensembles and dropout
     "softmax": {"evidential": False, "progressive": False},
     "softmax, dropout": {"evidential": False, "progressive": False, "dropout": 0.2},
+    "three orientations": {"planes": "three"},
 }
 ABLATION = tuple(VARIANTS)[:4]
 FULL = ABLATION[-1]
@@ -52,15 +53,19 @@ class Study:
         """The cases that are measured."""
         return "val" if self.split_file is None else "test"
 
-    def run(self, variant: str, seed: int) -> Path:
+    @property
+    def folder(self) -> Path:
+        """Where results of this study lie beside its runs."""
+        return self.runs / f"{Path(self.dataset).name}-{self.init}-{self.steps}"
+
+    def run(self, variant: str, seed: int, *, snapshots: int = 0) -> Path:
         """Train a variant with a seed, or take what an earlier call left."""
-        which = f"{self.init}-{self.steps}-{list(VARIANTS).index(variant)}-{seed}"
-        folder = self.runs / f"{Path(self.dataset).name}-{which}"
+        folder = Path(f"{self.folder}-{list(VARIANTS).index(variant)}-{seed}")
         if not (folder / "model.safetensors").exists():
             train(
                 "udeg-net", self.dataset, run=folder, steps=self.steps, seed=seed, scale="laptop", progress=False,
                 split=self.split_file, settings={"init": self.init, **self.settings, **VARIANTS[variant]},
-                resume=folder.exists(),
+                resume=folder.exists(), snapshots=snapshots,
             )  # fmt: skip
         return folder
 

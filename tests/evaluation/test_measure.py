@@ -13,7 +13,10 @@ MakeCase = Callable[..., CaseResult]
 CASE_KEYS = {"case", "patient", "seconds", "structures", "volumes_ml", "uncertainty"}
 STRUCTURE_KEYS = {"dice", "iou", "nsd", "hd95_mm", "assd_mm", "relative_volume_error", "state"}
 VOLUME_KEYS = {"true", "estimate", "low", "high", "level"}
-UNCERTAINTY_KEYS = {"ece", "brier", "nll", "auroc", "aurc", "band"}
+UNCERTAINTY_KEYS = {
+    "ece", "mce", "rmsce", "brier", "nll", "auroc", "average_precision", "fpr95", "ueo", "ueo_max", "ueo_max_threshold",
+    "aurc", "qu_brats", "qu_brats_dice_auc", "qu_brats_ftp_auc", "qu_brats_ftn_auc", "structures", "band",
+}  # fmt: skip
 
 
 def test_case_has_exactly_the_documented_keys(make_case: MakeCase) -> None:
@@ -64,8 +67,21 @@ def test_slabs_do_not_change_the_numbers(make_case: MakeCase, monkeypatch: pytes
     whole = make_case().entry
     monkeypatch.setattr(measure, "_SLAB_VOXELS", 300)
     in_slabs = make_case().entry
+    for structures in (entry["uncertainty"]["band"].pop("structures") for entry in (whole, in_slabs)):
+        assert structures["anterior"].keys() == {"qu_brats", "dice_auc", "ftp_auc", "ftn_auc"}
     assert in_slabs["uncertainty"]["band"] == pytest.approx(whole["uncertainty"]["band"])
     assert in_slabs["uncertainty"]["nll"] == pytest.approx(whole["uncertainty"]["nll"])
+
+
+def test_figures_of_raters_and_attributes_are_there_only_where_they_are(make_case: MakeCase) -> None:
+    plain = make_case().entry
+    assert not {"raters", "attributes"} & plain.keys()
+    other = np.zeros((12, 14, 10), np.uint8)
+    other[2:7, 3:10, 2:8] = 1
+    entry = make_case(raters=[other], attributes={"sex": "F"}).entry
+    assert entry["raters"]["n"] == 2
+    assert entry["attributes"] == {"sex": "F"}
+    assert entry["uncertainty"] == plain["uncertainty"]
 
 
 def test_moving_the_whole_case_changes_nothing_inside(make_case: MakeCase) -> None:
@@ -92,10 +108,12 @@ def test_structures_can_have_any_label_values_in_any_order(make_case: MakeCase) 
         assert plain.entry["uncertainty"][name] == pytest.approx(other.entry["uncertainty"][name])
 
 
-@pytest.mark.parametrize("what", ["labels", "truth", "uncertainty", "probabilities", "floors"])
+@pytest.mark.parametrize("what", ["labels", "truth", "uncertainty", "probabilities", "floors", "raters"])
 def test_row_21_label_of_another_shape_is_refused(make_case: MakeCase, what: str) -> None:
     wrong = np.zeros((3, 3, 3))
-    value = {"probabilities": {"anterior": wrong}, "floors": {"box": {"anterior": wrong}}}.get(what, wrong)
+    value = {"probabilities": {"anterior": wrong}, "floors": {"box": {"anterior": wrong}}, "raters": [wrong]}.get(
+        what, wrong
+    )
     with pytest.raises(GeometryError, match=r"case_1: .*shape \(3, 3, 3\), the image \(12, 14, 10\)"):
         make_case(**{what: value})
 
@@ -104,6 +122,8 @@ def test_row_21_label_of_another_shape_is_refused(make_case: MakeCase, what: str
 def test_row_24_label_values_that_are_no_structure_are_named(make_case: MakeCase, what: str) -> None:
     array = np.zeros((12, 14, 10), int)
     array[0, 0, :2] = -1, 255
+    with pytest.raises(DataError, match=r"label map of rater 2 holds the values \[-1, 255\]"):
+        make_case(raters=[array])
     with pytest.raises(DataError, match=r"case_1: .* \[-1, 255\].*known: 0 background, 1 anterior, 2 posterior"):
         make_case(**{what: array})
 

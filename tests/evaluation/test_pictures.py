@@ -127,3 +127,47 @@ def test_gallery_with_few_cases_keeps_them_all(make_case: MakeCase) -> None:
     for seed in range(3):
         gallery.offer(make_case(seed, name=f"case_{seed}"), volume, empty, empty)
     assert len(gallery.pictures) == 3
+
+
+@pytest.fixture
+def shifted(make_case: MakeCase) -> Callable[..., Gallery]:
+    """Offer cases to a gallery in this order; the larger the shift, the worse the mask."""
+    truth = np.zeros((12, 14, 10), np.uint8)
+    truth[2:8, 2:12, 2:8] = 1
+    volume = Volume(np.random.default_rng(0).random((1, 12, 14, 10)), Grid((12, 14, 10), np.eye(4)))
+    masks = [np.roll(truth, shift, axis=0) for shift in range(6)]
+    results = [make_case(name=f"shift_{shift}", truth=truth, labels=labels) for shift, labels in enumerate(masks)]
+
+    def offer(*shifts: int, **options: int) -> Gallery:
+        gallery = Gallery(**options)
+        for shift in shifts:
+            gallery.offer(results[shift], volume, truth, masks[shift])
+        return gallery
+
+    return offer
+
+
+def test_contrast_is_worst_median_and_best_whatever_the_order(shifted: Callable[..., Gallery]) -> None:
+    for shifts in itertools.permutations(range(5)):
+        found = shifted(*shifts, worst=1, best=1, middle=3).contrast
+        assert {word: shown.case for word, shown in found.items()} == {
+            "worst": "shift_4", "median": "shift_2", "best": "shift_0",
+        }  # fmt: skip
+
+
+def test_median_that_was_dropped_is_not_claimed(shifted: Callable[..., Gallery]) -> None:
+    found = shifted(5, 4, 0, 3, 2, 1, worst=1, best=1, middle=1).contrast
+    assert found["worst"].case == "shift_5"
+    assert found["best"].case == "shift_0"
+    assert found.get("median", found["worst"]).case in ("shift_3", "shift_5")
+    assert list(shifted(2).contrast) == ["worst"]
+    assert list(shifted(2, 0).contrast) == ["worst", "best"]
+    assert shifted().contrast == {}
+
+
+def test_edge_map_is_cut_like_the_image(make_case: MakeCase) -> None:
+    volume = marked_volume()
+    empty = np.zeros(volume.grid.shape, np.uint8)
+    shown = picture(make_case(), volume, empty, empty, edge=volume.voxels[0] / 1000)
+    assert shown.edge is not None
+    np.testing.assert_array_equal(np.argsort(shown.edge.ravel()), np.argsort(shown.image.ravel()))

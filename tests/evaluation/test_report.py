@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from medmargin.evaluation import CaseResult, summarise
+from medmargin.evaluation.contrast_figure import errors_of
 from medmargin.evaluation.glossary import GLOSSARY
 from medmargin.evaluation.pictures import Gallery
 from medmargin.evaluation.report import write_report
@@ -97,6 +98,8 @@ def test_report_says_the_result_the_floors_the_failures_and_the_terms(make_case:
         "5 more cases",
     ):
         assert words in text
+    for words in ("before and after calibration", "Errors beside uncertainty", "Groups of patients", "several experts"):
+        assert words not in text
     assert "not a medical device" in text
     assert "&lt;truncated&gt;" in text
     assert "u-medsam on &lt;Hippocampus&gt;" in text
@@ -157,3 +160,39 @@ def test_failed_write_leaves_nothing_behind(make_case: MakeCase, tmp_path: Path)
     with pytest.raises(KeyError):
         written(tmp_path / "report.html", answer)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_report_shows_groups_raters_calibration_and_errors_beside_uncertainty(
+    make_case: MakeCase, gallery: Gallery, tmp_path: Path
+) -> None:
+    truth = np.zeros((12, 14, 10), np.uint8)
+    truth[2:8, 2:12, 2:8] = 1
+    results = [
+        make_case(seed, name=f"case_{seed}", raters=[truth], attributes={"sex": "FM"[seed % 2], "scan": f"s{seed}"})
+        for seed in range(13)
+    ]
+    answer = summarise(results)
+    answer["calibration_before"] = answer["curves"]
+    text = written(tmp_path / "report.html", answer, pictures=gallery.pictures, contrast=gallery.contrast)
+    links = Links()
+    links.feed(text)
+    assert links.open == []
+    for words in (
+        "Groups of patients",
+        "scan (13 different texts are too many to compare (at most 12))",
+        "Compared with several experts",
+        "16 level sets of the probability map",
+        "before and after calibration",
+        "Errors beside uncertainty",
+        "Is it as close to the experts as they are to each other?",
+    ):
+        assert words in text
+    for name in answer["conventions"]:
+        assert answer["conventions"][name] is None or f"<code>{name}</code>" in text
+
+
+def test_wrong_pixels_are_coloured_by_their_kind() -> None:
+    colours = errors_of(np.array([[0, 1, 0, 1, 2]]), np.array([[0, 1, 2, 0, 1]]))[0]
+    assert (colours[:2] == 0).all()
+    assert len({tuple(colour) for colour in colours[2:]}) == 3
+    assert (colours[2:, 3] > 0).all()

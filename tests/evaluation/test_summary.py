@@ -26,8 +26,8 @@ def test_answer_has_the_documented_keys_and_is_plain_json(answer: dict[str, Any]
         "cases", "failed", "summary", "calibrated", "conventions", "run", "versions",
     }  # fmt: skip
     summary = answer["summary"]
-    assert summary.keys() - {"n_patients"} == {
-        "n", "structures", "mean", "floors", "uncertainty", "volume_coverage",
+    assert summary.keys() - {"n_patients", "raters_reason", "subgroups_reason"} == {
+        "n", "structures", "mean", "floors", "uncertainty", "volume_coverage", "raters", "subgroups",
     }  # fmt: skip
     anterior = summary["structures"]["anterior"]
     assert {"mean", "median", "ci95"} <= anterior["dice"].keys() & anterior["nsd"].keys() & anterior["hd95_mm"].keys()
@@ -121,6 +121,8 @@ def missing_without_reason(value: Any, path: str = "") -> list[str]:
     [
         {},
         {"unit": "px"},
+        {"raters": [np.zeros((12, 14, 10), np.uint8)], "attributes": {"sex": "F", "age": "50"}},
+        {"raters": [np.ones((12, 14, 10), np.uint8)], "uncertainty": None},
         {"probabilities": None, "uncertainty": None, "volumes": None, "floors": None, "seconds": None},
         {"truth": np.zeros((12, 14, 10), np.uint8), "labels": np.zeros((12, 14, 10), np.uint8)},
     ],
@@ -144,7 +146,37 @@ def test_no_cases_give_no_numbers() -> None:
 
 def test_coverage_of_volumes(make_case: MakeCase) -> None:
     coverage = summarise([make_case()])["summary"]["volume_coverage"]  # 0.42 and 0.252 ml in [0.3, 0.5]
-    assert coverage == {"level": 0.9, "covered": 0.5, "n": 2, "n_covered": 1}
+    assert {key: coverage[key] for key in ("level", "covered", "n", "n_covered")} == {
+        "level": 0.9, "covered": 0.5, "n": 2, "n_covered": 1,
+    }  # fmt: skip
+    assert coverage["mean_relative_width"] == pytest.approx((0.2 / 0.42 + 0.2 / 0.252) / 2)
+    anterior = coverage["structures"]["anterior"]
+    assert (anterior["covered"], anterior["n"]) == (1.0, 1)
+    assert anterior["mean_relative_width"] == pytest.approx(0.2 / 0.42)
+    assert anterior["ci95"] == pytest.approx([0.025, 1.0])  # one of one: 0.05 / 2 to 1
+
+
+def test_width_leaves_out_structures_that_are_not_there(make_case: MakeCase) -> None:
+    empty = np.zeros((12, 14, 10), np.uint8)
+    coverage = summarise([make_case(truth=empty)])["summary"]["volume_coverage"]
+    assert coverage["mean_relative_width"] is None
+    assert coverage["mean_relative_width_reason"] == "every true volume is 0"
+
+
+def test_cases_are_told_apart_by_their_score(make_case: MakeCase) -> None:
+    truth = np.zeros((12, 14, 10), np.uint8)
+    truth[2:8, 2:8, 2:8], truth[9:11, 9:12, 2:8] = 1, 2
+    results = [
+        make_case(name=f"c{shift}", truth=truth, labels=np.roll(truth, shift, axis=0),
+                  uncertainty=np.full(truth.shape, 0.1 + 0.1 * shift))
+        for shift in (0, 1, 3, 4)
+    ]  # fmt: skip
+    cases = summarise(results)["summary"]["uncertainty"]["cases"]
+    assert cases["n_failures"] == 3
+    assert cases["failure_auroc"] == cases["spearman"] == pytest.approx(1)
+    without = summarise(results[:1] * 3)["summary"]["uncertainty"]["cases"]
+    assert without["failure_auroc_reason"] == "no case has a Dice below 0.7"
+    assert without["spearman"] is None
 
 
 def test_uncertainty_that_follows_dice_has_no_excess_risk(make_case: MakeCase) -> None:

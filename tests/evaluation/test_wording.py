@@ -69,3 +69,30 @@ def test_intervals_that_hold_less_than_they_promise_are_bad(make_case: MakeCase,
     found = by_question([make_case(volumes=volumes)])["Do the volume intervals hold?"]
     assert found.tone == tone
     assert "90 % should" in found.meaning
+
+
+def test_raters_are_the_measure_of_what_can_be_asked_for(make_case: MakeCase) -> None:
+    truth = np.zeros((12, 14, 10), np.uint8)
+    truth[2:8, 2:12, 2:8] = 1
+    other = np.roll(truth, 2, axis=0)
+    between = np.roll(truth, 1, axis=0)
+    question = "Is it as close to the experts as they are to each other?"
+    assert by_question([make_case(truth=truth, labels=between, raters=[other])])[question].tone == "good"
+    assert by_question([make_case(truth=truth, labels=np.roll(truth, -2, axis=0), raters=[other])])[question].tone == (
+        "plain"
+    )
+    assert question not in by_question([make_case()])
+
+
+@pytest.mark.parametrize(("follows_sex", "tone"), [(True, "bad"), (False, "plain")])
+def test_group_is_called_worse_only_beyond_chance(make_case: MakeCase, follows_sex: bool, tone: str) -> None:
+    truth = np.zeros((12, 14, 10), np.uint8)
+    truth[2:8, 2:12, 2:8] = 1
+    results = []
+    for number in range(12):
+        is_worse = number % 2 == 1 if follows_sex else number % 4 < 2
+        labels = np.roll(truth, 3 if is_worse else 0, axis=0)
+        results.append(make_case(name=f"c{number}", truth=truth, labels=labels, attributes={"sex": "FM"[number % 2]}))
+    found = by_question(results)["Is any group of patients served worse?"]
+    assert found.tone == tone
+    assert ("'M' has a mean Dice" in found.meaning) == follows_sex

@@ -9,7 +9,7 @@ import typer
 
 from medmargin.cli.answer import print_json, print_table, say
 from medmargin.cli.progress import progress_bar
-from medmargin.cli.uncertainty import Members, Uncertainty
+from medmargin.cli.uncertainty import Members, Uncalibrated, Uncertainty
 from medmargin.errors import PartialFailure
 
 
@@ -24,7 +24,8 @@ def evaluate(
     ] = None,
     uncertainty: Uncertainty = None,
     members: Members = None,
-    report: Annotated[Path | None, typer.Option(help="HTML report to write.")] = None,
+    uncalibrated: Uncalibrated = False,
+    report: Annotated[Path | None, typer.Option(help="HTML or PDF report to write.")] = None,
     nsd_tolerance: Annotated[float | None, typer.Option(help="In mm, or px where the spacing is unknown.")] = None,
     memory: Annotated[str | None, typer.Option(help="Most memory to use, for example 4G.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -49,8 +50,8 @@ def evaluate(
 
             answer = run_evaluation(
                 run, dataset, split=split or "test", split_file=split_file, fold=fold, prompts_from=prompts_from,
-                uncertainty=uncertainty, members=members or (), report=report, memory=memory,
-                nsd_tolerance=nsd_tolerance, progress=progress,
+                uncertainty=uncertainty, members=members or (), calibrated=not uncalibrated, report=report,
+                memory=memory, nsd_tolerance=nsd_tolerance, progress=progress,
             )  # fmt: skip
     if json:
         print_json(answer)

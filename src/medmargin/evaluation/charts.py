@@ -15,19 +15,39 @@ from numpy.typing import NDArray
 from medmargin.evaluation.palette import ALARM_COLOUR, DATA_COLOUR, INTERVAL_COLOUR, QUIET_COLOUR, dot, png
 
 _FLOOR_MARKERS = "sDv^"
+_REGIONS = {"whole": "all voxels", "band": "near borders"}
+_Curves = Mapping[str, Sequence[Mapping[str, float]] | None]
 
 
-def reliability_figure(whole: Sequence[Mapping[str, float]], near: Sequence[Mapping[str, float]] | None) -> bytes:
-    """Draw the observed share of right voxels against the stated probability."""
-    figure, axis = _chart(5.2, 4.6)
+def reliability_figure(after: _Curves, before: _Curves | None = None) -> bytes:
+    """Draw the observed share of right voxels against the stated probability; beside it that before calibration.
+
+    Args:
+        after, before: "whole" and "band" -> points of `curves`, or None where there are none.
+    """
+    if before is None:
+        figure, axis = _chart(5.2, 4.6)
+        _draw_reliability(axis, after)
+        return png(figure)
+    figure = Figure(figsize=(9.6, 4.9), layout="constrained")
+    for axis, curves, when in zip(figure.subplots(1, 2), (before, after), ("before", "after"), strict=True):
+        _tidy(axis)
+        _draw_reliability(axis, curves)
+        errors = (f"{label} {_gap(points):.3f}" for key, label in _REGIONS.items() if (points := curves[key]))
+        axis.set_title(f"{when} calibration\nECE: {', '.join(errors)}", fontsize=10, loc="left")
+    return png(figure)
+
+
+def _draw_reliability(axis: Axes, curves: _Curves) -> None:
     axis.plot([0, 1], [0, 1], color=QUIET_COLOUR, linestyle=(0, (4, 3)), linewidth=1, label="perfect")
     # Where only border voxels are unsure the two lines coincide: the lower one is drawn wider to stay visible.
-    for points, colour, marker, size, width, label in (
-        (whole, INTERVAL_COLOUR, "s", 10, 4.0, "all voxels"),
-        (near, DATA_COLOUR, "o", 4, 1.5, "near borders"),
+    for region, colour, marker, size, width in (
+        ("whole", INTERVAL_COLOUR, "s", 10, 4.0),
+        ("band", DATA_COLOUR, "o", 4, 1.5),
     ):
-        if points:
+        if points := curves[region]:
             confidence, observed = ([point[key] for point in points] for key in ("confidence", "observed"))
+            label = _REGIONS[region]
             axis.plot(confidence, observed, color=colour, marker=marker, markersize=size, linewidth=width, label=label)
     axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axis.set_xlabel("probability the program stated")
@@ -35,7 +55,12 @@ def reliability_figure(whole: Sequence[Mapping[str, float]], near: Sequence[Mapp
     axis.text(0.97, 0.06, "below the line: too sure", ha="right", color=QUIET_COLOUR, fontsize=9)
     axis.text(0.03, 0.9, "above the line:\nnot sure enough", color=QUIET_COLOUR, fontsize=9)
     axis.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 0.1))
-    return png(figure)
+
+
+def _gap(points: Sequence[Mapping[str, float]]) -> float:
+    """ECE of the points of a curve."""
+    gaps = sum(point["voxels"] * abs(point["confidence"] - point["observed"]) for point in points)
+    return gaps / sum(point["voxels"] for point in points)
 
 
 def selective_figure(points: Mapping[str, Sequence[float]]) -> bytes:
@@ -88,9 +113,18 @@ def volume_figure(volumes: Mapping[str, Sequence[Mapping[str, float]]], unit: st
         low, high, true = (np.array([case[key] for case in ordered]) for key in ("low", "high", "true"))
         inside = (low <= true) & (true <= high)
         position = np.arange(len(ordered))
-        axis.vlines(position, low, high, color=INTERVAL_COLOUR, linewidth=max(1.5, min(6.0, 180 / len(ordered))))
-        axis.scatter(position[inside], true[inside], s=18, color=DATA_COLOUR, zorder=3)
-        axis.scatter(position[~inside], true[~inside], s=34, color=ALARM_COLOUR, marker="X", zorder=3)
+        size = min(18.0, max(5.0, 1000 / len(ordered)))  # many cases: dots that do not hide the next interval
+        axis.vlines(position, low, high, color=INTERVAL_COLOUR, linewidth=max(0.8, min(6.0, 180 / len(ordered))))
+        axis.scatter(position[inside], true[inside], s=size, color=DATA_COLOUR, zorder=3)
+        axis.scatter(
+            position[~inside],
+            true[~inside],
+            s=max(26.0, 1.9 * size),
+            color=ALARM_COLOUR,
+            marker="X",
+            linewidths=0,
+            zorder=4,
+        )
         axis.set_title(f"{name}: {inside.sum()} of {inside.size} inside", fontsize=10, loc="left")
         axis.set_ylabel(f"size ({unit})")
         axis.set_xticks([])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from medmargin.errors import DataError, GeometryError
 from medmargin.evaluation.bands import band
+from medmargin.evaluation.filtering import filtering_figures
 from medmargin.evaluation.overlap import dice
-from medmargin.evaluation.structures import measure_structure
+from medmargin.evaluation.rater_figures import measure_raters
+from medmargin.evaluation.structures import measure_structures
 from medmargin.evaluation.volumes import VolumeInterval, measure_volumes
 from medmargin.evaluation.voxels import VoxelCounter, VoxelTally, count_voxels, voxel_figures
 from medmargin.imaging.volume import Grid
@@ -56,6 +58,8 @@ def measure_case(
     uncertainty: NDArray[Any] | None = None,
     volumes: Mapping[str, VolumeInterval] | None = None,
     floors: Mapping[str, Mapping[str, NDArray[Any]]] | None = None,
+    raters: Sequence[NDArray[Any]] = (),
+    attributes: Mapping[str, str] | None = None,
     nsd_tolerance: float | None = None,
     seconds: float | None = None,
 ) -> CaseResult:
@@ -71,6 +75,8 @@ def measure_case(
         volumes: predicted volumes with intervals, by structure.
         floors: "box" and "ellipse" -> structure -> [I, J, K] mask of what the prompt alone gives; masks of nested
             structures may overlap.
+        raters: label maps [I, J, K] of further raters, beside `truth`, which is the first rater's.
+        attributes: facts of the patient or image (sex, age, site ..), to compare subgroups by.
         nsd_tolerance: in the grid's unit; by default 1 mm or 2 px.
         seconds: time the prediction took.
 
@@ -79,6 +85,7 @@ def measure_case(
         DataError: a label value is no structure, or a number is not finite or outside its range.
     """
     label_maps = {"truth": truth, "prediction": labels}
+    label_maps |= {f"label map of rater {number}": values for number, values in enumerate(raters, start=2)}
     _check(case, grid, structures, label_maps, probabilities or {}, uncertainty)
     for floor, masks in (floors or {}).items():
         _check_shapes(case, grid, {f"{floor} floor of {name}": mask for name, mask in masks.items()})
@@ -86,9 +93,9 @@ def measure_case(
     entry: dict[str, Any] = {"case": case, "patient": patient, "seconds": seconds}
     if seconds is None:
         entry["seconds_reason"] = "the prediction was not timed"
-    entry["structures"] = {
-        name: measure_structure(truth == value, labels == value, grid, tolerance) for name, value in structures.items()
-    }
+    if attributes:
+        entry["attributes"] = dict(attributes)
+    entry["structures"] = measure_structures(truth, labels, structures, grid, tolerance)
     entry |= measure_volumes(truth, labels, grid, structures, volumes or {})
     if floors:
         entry["floors"] = {
@@ -97,7 +104,11 @@ def measure_case(
         }
     region = band(truth, labels)
     whole, near = _count(truth, labels, structures, probabilities, uncertainty, region)
-    entry["uncertainty"] = voxel_figures(whole) | {"band": voxel_figures(near)}
+    entry["uncertainty"], entry["uncertainty"]["band"] = (
+        voxel_figures(tally) | {"structures": filtering_figures(tally.filtered, structures)} for tally in (whole, near)
+    )
+    if raters:
+        entry["raters"] = measure_raters((truth, *raters), labels, structures, probabilities, uncertainty)
     entry["uncertainty"] |= _case_score(labels, uncertainty)
     return CaseResult(case, patient, grid.unit, tolerance, entry, whole, near)
 

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-TRUTH_COLOUR, MASK_COLOUR = "#56B4E9", "#E69F00"
+TRUTH_COLOUR, MASK_COLOUR, MISTAKEN_COLOUR = "#56B4E9", "#E69F00", "#CC79A7"
 DATA_COLOUR, ALARM_COLOUR, QUIET_COLOUR, INTERVAL_COLOUR = "#0072B2", "#D55E00", "#6B7280", "#B9C2CC"
 _DOTS_PER_INCH = 110
 

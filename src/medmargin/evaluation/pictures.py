@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,7 @@ class Picture:
         unit: "mm" or "px".
         sides: anatomical letters (left, right, top, bottom), or None where the orientation is unknown.
         window: (low, high) image values shown as black and white, or None for colours.
+        edge: [H, W] probability of an edge, where the system gives one.
     """
 
     case: str
@@ -46,6 +48,7 @@ class Picture:
     unit: str
     sides: tuple[str, str, str, str] | None
     window: tuple[float, float] | None
+    edge: NDArray[Any] | None = None
 
 
 def picture(
@@ -56,6 +59,7 @@ def picture(
     uncertainty: NDArray[Any] | None = None,
     *,
     window: tuple[float, float] | None = None,
+    edge: NDArray[Any] | None = None,
 ) -> Picture:
     """Cut the slice with the most wrong voxels (without errors: with the largest structures) out of a case.
 
@@ -68,11 +72,15 @@ def picture(
         truth, labels: [I, J, K] on the image's grid.
         uncertainty: [I, J, K] in nats, or None.
         window: image values for black and white (HU for CT); by default the 0.5th and 99.5th percentile.
+        edge: [I, J, K] probability of an edge in [0, 1], or None.
     """
     is_anatomical = image.dims == 3 and image.grid.unit == "mm"
     layers = {"truth": image.with_voxels(truth), "labels": image.with_voxels(labels), "image": image}
-    if uncertainty is not None:
-        layers["uncertainty"] = image.with_voxels(uncertainty)
+    layers |= {
+        name: image.with_voxels(values)
+        for name, values in (("uncertainty", uncertainty), ("edge", edge))
+        if values is not None
+    }
     if is_anatomical:
         layers = {name: volume.reoriented("LPS") for name, volume in layers.items()}
     shown = layers["image"]
@@ -97,19 +105,22 @@ def picture(
         unit=image.grid.unit,
         sides=sides if is_anatomical else None,
         window=limits,
+        edge=cut["edge"][0] if edge is not None else None,
     )
 
 
 class Gallery:
-    """Keeps the pictures of the worst and of the best cases while an evaluation runs, and no others.
+    """Keeps the pictures of the worst, the best and the middle cases while an evaluation runs, and no others.
 
     Args:
         worst, best: how many of each.
+        middle: how many near the median of the cases so far, among which the last median is sought.
     """
 
-    def __init__(self, *, worst: int = 6, best: int = 2) -> None:
-        self._worst, self._best = worst, best
-        self._kept: list[Picture] = []
+    def __init__(self, *, worst: int = 6, best: int = 2, middle: int = 9) -> None:
+        self._worst, self._best, self._middle = worst, best, middle
+        self._qualities: list[tuple[float, str]] = []
+        self._kept: dict[tuple[float, str], Picture] = {}
 
     def offer(
         self,
@@ -120,29 +131,50 @@ class Gallery:
         uncertainty: NDArray[Any] | None = None,
         *,
         window: tuple[float, float] | None = None,
+        edge: NDArray[Any] | None = None,
     ) -> None:
         """Consider a case; the arguments are those of `picture`."""
         quality = _quality({name: figures["dice"] for name, figures in result.entry["structures"].items()}, result.case)
-        kept = sorted([*map(_quality_of, self._kept), quality])
-        surplus = len(kept) - self._worst - self._best
-        if surplus > 0:
-            kept = kept[: self._worst] + kept[len(kept) - self._best :]
-        if quality in kept:
-            candidates = [*self._kept, picture(result, image, truth, labels, uncertainty, window=window)]
-            self._kept = sorted((shown for shown in candidates if _quality_of(shown) in kept), key=_quality_of)
+        insort(self._qualities, quality)
+        wanted = {*self._extremes(), *self._near_median()}
+        if quality in wanted:
+            self._kept[quality] = picture(result, image, truth, labels, uncertainty, window=window, edge=edge)
+        self._kept = {known: shown for known, shown in self._kept.items() if known in wanted}
 
     @property
     def pictures(self) -> list[Picture]:
-        """The kept pictures, the worst case first."""
-        return list(self._kept)
+        """The pictures of the worst and the best cases, the worst case first."""
+        return [self._kept[quality] for quality in self._extremes()]
+
+    @property
+    def contrast(self) -> dict[str, Picture]:
+        """The pictures of the worst, the median and the best case, those that are distinct, by these words.
+
+        Pictures are dropped while cases come in: where the one in the middle is among them, the nearest that was kept
+        is called "near the median".
+        """
+        if not self._qualities:
+            return {}
+        worst, median, best = (self._qualities[at] for at in (0, (len(self._qualities) - 1) // 2, -1))
+        near = min(self._kept, key=lambda quality: abs(quality[0] - median[0]))
+        middle = {"median": median} if median in self._kept else {"near the median": near}
+        named = {"worst": worst, **middle, "best": best}
+        distinct = {quality: word for word, quality in reversed(named.items())}
+        return {word: self._kept[quality] for quality, word in reversed(distinct.items())}
+
+    def _extremes(self) -> list[tuple[float, str]]:
+        surplus = len(self._qualities) - self._worst - self._best
+        if surplus <= 0:
+            return list(self._qualities)
+        return self._qualities[: self._worst] + self._qualities[len(self._qualities) - self._best :]
+
+    def _near_median(self) -> list[tuple[float, str]]:
+        start = max(0, (len(self._qualities) - self._middle) // 2)
+        return self._qualities[start : start + self._middle]
 
 
 def _quality(dice: Mapping[str, float], case: str) -> tuple[float, str]:
     return float(np.mean(list(dice.values()))), case
-
-
-def _quality_of(shown: Picture) -> tuple[float, str]:
-    return _quality(shown.dice, shown.case)
 
 
 # Slices across the axes L, P, S: the plane's name and the letters at its left, right, top and bottom.

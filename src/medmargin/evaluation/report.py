@@ -1,22 +1,25 @@
-"""The report: one HTML file that explains itself, with everything in it and no link out of it."""
+"""The report: one HTML file that explains itself, with everything in it and no link out of it; or the same on paper."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
-
-from medmargin.evaluation.case_figures import case_figure
-from medmargin.evaluation.charts import dice_figure, reliability_figure, selective_figure, volume_figure
+from medmargin.evaluation.error_overlap import UEO_THRESHOLD
 from medmargin.evaluation.glossary import GLOSSARY
+from medmargin.evaluation.page import embedded, write_page
 from medmargin.evaluation.pictures import Picture
+from medmargin.evaluation.report_figures import (
+    distance_unit,
+    mean_dice,
+    report_charts,
+    report_contrast,
+    report_pictures,
+)
+from medmargin.evaluation.report_pdf import write_pdf
+from medmargin.evaluation.subgroups import FEWEST_PATIENTS
 from medmargin.evaluation.wording import headlines
-from medmargin.storage import atomic_path
 
 _CASES_SHOWN = 15  # rows of the table before the rest is folded away
 
@@ -28,96 +31,53 @@ def write_report(
     *,
     structures: Mapping[str, int],
     title: str,
+    contrast: Mapping[str, Picture] | None = None,
     warnings: Sequence[str] = (),
 ) -> None:
     """Write the report of an evaluation.
 
     Args:
-        path: the HTML file.
-        answer: what `summarise` returned.
+        path: the file: a PDF where its suffix is .pdf, else HTML.
+        answer: what `summarise` returned; its `calibration_before`, where it is added, holds the `curves` before
+            calibration.
         pictures: slices to show, the worst case first (see `Gallery`).
         structures: name -> label value.
         title: name of the system and the data set.
+        contrast: the worst, median and best case by these words, to show errors beside uncertainty (see `Gallery`).
         warnings: what readers and predictors had to decide for the user, one sentence each.
 
     Raises:
         BudgetError: the file cannot be written.
     """
-    environment = Environment(
-        loader=PackageLoader("medmargin.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {"number": _number, "interval": _interval, "signed": _signed}
-    text = environment.get_template("report.html.j2").render(
+    if Path(path).suffix.lower() == ".pdf":
+        write_pdf(
+            path, answer, pictures, structures=structures, title=title, warnings=warnings, contrast=contrast
+        )  # fmt: skip
+        return
+    images = report_pictures(pictures, structures)
+    charts = report_charts(answer)
+    if (errors := report_contrast(contrast or {}, structures)) is not None:
+        charts["contrast"] = errors
+    summary = answer["summary"]
+    raters, subgroups = summary["raters"], summary["subgroups"] or {}
+    write_page(
+        path,
+        "report.html.j2",
         answer=answer,
-        summary=answer["summary"],
+        summary=summary,
+        regions=[("near borders", summary["uncertainty"]["band"]), ("all voxels", summary["uncertainty"])],
+        ueo_threshold=UEO_THRESHOLD,
+        rater_rows=[*raters["structures"].items(), ("mean", raters["mean"])] if raters else [],
+        subgroups={name: found for name, found in subgroups.items() if "groups" in found},
+        ungrouped={name: found for name, found in subgroups.items() if "groups" not in found},
+        fewest_patients=FEWEST_PATIENTS,
         title=title,
         warnings=list(warnings),
         headlines=headlines(answer),
-        charts=_charts(answer),
-        pictures=_case_pictures(pictures, structures),
-        cases=sorted(answer["cases"], key=_quality),
+        charts={name: embedded(image) for name, image in charts.items()},
+        pictures=[{"shown": s, "image": embedded(image)} for s, image in zip(pictures, images, strict=True)],
+        cases=sorted(answer["cases"], key=mean_dice),
         cases_shown=_CASES_SHOWN,
-        unit="px" if any("volumes_px" in entry for entry in answer["cases"]) else "mm",
+        unit=distance_unit(answer),
         glossary=GLOSSARY,
-        mean_dice=_quality,
     )
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _charts(answer: Mapping[str, Any]) -> dict[str, str]:
-    """Embedded charts by name; one whose numbers do not exist is left out."""
-    charts: dict[str, str] = {}
-    entries, curves = answer["cases"], answer["curves"]
-    if entries:
-        charts["dice"] = _embedded(dice_figure(entries, answer["summary"]["floors"]))
-    if curves["reliability"]["whole"]:
-        points = curves["reliability"]
-        charts["reliability"] = _embedded(reliability_figure(points["whole"], points["band"]))
-    if curves["risk_coverage"]:
-        charts["selective"] = _embedded(selective_figure(curves["risk_coverage"]))
-    volumes: dict[str, list[Mapping[str, float]]] = {}
-    for entry in entries:
-        for name, volume in (entry.get("volumes_px") or entry["volumes_ml"]).items():
-            if volume["low"] is not None:
-                volumes.setdefault(name, []).append(volume)
-    if volumes:
-        unit = "pixels" if any("volumes_px" in entry for entry in entries) else "ml"
-        charts["volumes"] = _embedded(volume_figure(volumes, unit))
-    return charts
-
-
-def _case_pictures(pictures: Sequence[Picture], structures: Mapping[str, int]) -> list[dict[str, Any]]:
-    maps = [shown.uncertainty for shown in pictures if shown.uncertainty is not None]
-    most_uncertain = max((float(np.max(values)) for values in maps), default=0.0) or 1.0
-    return [
-        {
-            "shown": shown,
-            "image": _embedded(case_figure(shown, structures, most_uncertain=most_uncertain)),
-        }
-        for shown in pictures
-    ]
-
-
-def _embedded(image: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(image).decode('ascii')}"
-
-
-def _quality(entry: Mapping[str, Any]) -> float:
-    return float(np.mean([figures["dice"] for figures in entry["structures"].values()]))
-
-
-def _number(value: float | None, digits: int = 2, reason: str | None = None) -> str:
-    """A number, or "n/a" with the reason shown on hovering."""
-    if value is not None:
-        return f"{value:.{digits}f}"
-    return Markup('<abbr title="{}">n/a</abbr>').format(reason) if reason else escape("n/a")
-
-
-def _interval(ends: Sequence[float] | None, digits: int = 2) -> str:
-    return f"{ends[0]:.{digits}f} to {ends[1]:.{digits}f}" if ends else "n/a"
-
-
-def _signed(value: float | None, reason: str | None = None) -> str:
-    return _number(value, 0, reason) if value is None else f"{100 * value:+.0f} %"

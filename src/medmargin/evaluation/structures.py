@@ -1,11 +1,15 @@
-"""Measure one structure of one case: overlap and distances, by the rules of `states` for empty masks."""
+"""Measure the structures of one case: overlap and distances, by the rules of `states` for empty masks."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from medmargin.evaluation.overlap import dice, iou, relative_volume_error
 from medmargin.evaluation.states import State, state_of
@@ -20,6 +24,33 @@ from medmargin.imaging.volume import Grid
 
 STRUCTURE_METRICS = ("dice", "iou", "nsd", "hd95_mm", "assd_mm", "hd95_px", "assd_px", "relative_volume_error")
 SPACING_UNKNOWN = "spacing unknown: the file does not say how large a voxel is"
+_MOST_THREADS = 4  # each holds some ten bytes a voxel of its structure's box
+
+Box = tuple[slice, ...]
+
+
+def measure_structures(
+    truth: NDArray[Any], labels: NDArray[Any], structures: Mapping[str, int], grid: Grid, tolerance: float
+) -> dict[str, dict[str, Any]]:
+    """Measure all structures of two label maps, each within the box around it in both maps, several at a time.
+
+    Args:
+        truth, labels: [I, J, K] integers on `grid`.
+        structures: name -> label value, above 0.
+        grid, tolerance: see `measure_structure`.
+
+    Returns:
+        Name -> figures, equal to those of `measure_structure` on the whole masks.
+    """
+    most = max(structures.values(), default=1)
+    boxes = [ndimage.find_objects(array, most) for array in (truth, labels)]
+
+    def measured(value: int) -> dict[str, Any]:
+        box = _joint_box([found[value - 1] for found in boxes], grid.shape)
+        return measure_structure(truth[box] == value, labels[box] == value, grid, tolerance)
+
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
+        return dict(zip(structures, threads.map(measured, structures.values()), strict=True))
 
 
 def measure_structure(
@@ -28,8 +59,8 @@ def measure_structure(
     """Measure a mask against the truth.
 
     Args:
-        truth, mask: [I, J, K] booleans on `grid`; with one slice they are measured as a picture.
-        grid: geometry; distances are in its unit.
+        truth, mask: [I, J, K] booleans on `grid`, or one part of both that holds all of the structure.
+        grid: geometry of the whole image; with one slice it is measured as a picture. Distances are in its unit.
         tolerance: of the surface Dice, in the grid's unit.
 
     Returns:
@@ -43,6 +74,14 @@ def measure_structure(
     if figures["relative_volume_error"] is None:
         figures["relative_volume_error_reason"] = "the true volume is 0"
     return figures | {"state": str(state)}
+
+
+def _joint_box(boxes: list[Box | None], shape: tuple[int, ...]) -> Box:
+    """Box around both boxes; one voxel where the structure is in neither map."""
+    found = [box for box in boxes if box is not None]
+    if not found:
+        return tuple(slice(0, 1) for _ in shape)
+    return tuple(slice(min(s.start for s in sides), max(s.stop for s in sides)) for sides in zip(*found, strict=True))
 
 
 def _surface_figures(

@@ -12,8 +12,12 @@ import numpy as np
 from medmargin.errors import ConfigError
 from medmargin.evaluation.conventions import conventions
 from medmargin.evaluation.distributions import distribution, mean_over_structures, structure_distributions
+from medmargin.evaluation.error_overlap import HeldOutOverlap
 from medmargin.evaluation.measure import CaseResult
 from medmargin.evaluation.pooling import curves, pooled_uncertainty
+from medmargin.evaluation.rater_summary import summarise_raters
+from medmargin.evaluation.subgroups import summarise_subgroups
+from medmargin.evaluation.volume_coverage import volume_coverage
 from medmargin.evaluation.voxels import VoxelCounter
 
 _FLOORS = ("box", "ellipse")
@@ -51,11 +55,14 @@ def summarise(
     """
     entries: list[dict[str, Any]] = []
     whole, near = VoxelCounter(), VoxelCounter()
+    overlaps = HeldOutOverlap(), HeldOutOverlap()
     tolerances: dict[str, float] = {}
     for result in results:
         entries.append(result.entry)
         whole.add(result.whole)
         near.add(result.band)
+        for overlap, tally in zip(overlaps, (result.whole, result.band), strict=True):
+            overlap.add(result.patient, tally.ranked)
         if tolerances.setdefault(result.unit, result.nsd_tolerance) != result.nsd_tolerance:
             raise ConfigError(
                 f"{result.case}: its surface Dice has the tolerance {result.nsd_tolerance} {result.unit}, that of the "
@@ -64,7 +71,7 @@ def summarise(
     everywhere, at_borders = whole.tally(), near.tally()
     names = list(entries[0]["structures"]) if entries else []
     structures = {name: structure_distributions(entries, name) for name in names}
-    uncertainty = pooled_uncertainty(entries, everywhere, at_borders)
+    uncertainty = pooled_uncertainty(entries, (everywhere, at_borders), overlaps)
     for key, value in (("source", source), ("forward_passes", forward_passes)):
         uncertainty[key] = value
         if value is None:
@@ -79,7 +86,9 @@ def summarise(
             "mean": _means(entries, structures),
             "floors": _floors(entries, names),
             "uncertainty": uncertainty,
-            "volume_coverage": _volume_coverage(entries),
+            "volume_coverage": volume_coverage(entries),
+            **_optional("raters", summarise_raters(entries), "no case has a second rater"),
+            **_optional("subgroups", summarise_subgroups(entries), "no case has attributes"),
         },
         "curves": curves(entries, everywhere, at_borders),
         "calibrated": calibrated,
@@ -87,6 +96,10 @@ def summarise(
         "run": dict(run or {}),
         "versions": _versions(),
     }
+
+
+def _optional(name: str, found: dict[str, Any] | None, reason: str) -> dict[str, Any]:
+    return {name: found} if found is not None else {name: None, f"{name}_reason": reason}
 
 
 def _means(entries: Sequence[Mapping[str, Any]], structures: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,21 +129,6 @@ def _floors(entries: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[
         floors[floor] = {"dice": float(np.mean(list(by_structure.values()))), "structures": by_structure}
         floors[floor]["n"] = len(measured)
     return floors
-
-
-def _volume_coverage(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Share of the true volumes that lie inside their interval; it should be at least the level."""
-    volumes = [volume for entry in entries for volume in (entry.get("volumes_px") or entry["volumes_ml"]).values()]
-    stated = [volume for volume in volumes if volume["low"] is not None]
-    levels = sorted({volume["level"] for volume in stated})
-    if not stated:
-        reason = "the predictions came without volume intervals"
-        return {"level": None, "covered": None, "n": 0, "n_covered": 0, "reason": reason}
-    covered = sum(volume["low"] <= volume["true"] <= volume["high"] for volume in stated)
-    found = {"level": levels[0], "covered": covered / len(stated), "n": len(stated), "n_covered": covered}
-    if len(levels) > 1:
-        found |= {"level": None, "level_reason": f"intervals of different levels: {levels}"}
-    return found
 
 
 def _versions() -> dict[str, str]:

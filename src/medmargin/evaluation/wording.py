@@ -9,6 +9,7 @@ from typing import Any
 _USEFUL_AUROC, _USELESS_AUROC = 0.65, 0.55
 _NOTICEABLE_GAP = 0.05
 _LARGE_DOUBT = 0.02
+_CHANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ def headlines(answer: Mapping[str, Any]) -> list[Statement]:
         return [Statement("How good are the masks?", "no result", "No case could be measured.", "bad")]
     statements = [_overlap(summary, answer["conventions"]), _floors(summary), _missed(summary)]
     statements += [_error_detection(summary["uncertainty"]), _calibration(answer), _volumes(summary["volume_coverage"])]
+    statements += [_raters(summary["raters"]), _subgroups(summary["subgroups"])]
     return [statement for statement in statements if statement is not None]
 
 
@@ -116,6 +118,38 @@ def _volumes(coverage: Mapping[str, Any]) -> Statement | None:
     holds = coverage["covered"] >= coverage["level"]
     meaning += f"; {100 * coverage['level']:.0f} % should."
     return Statement("Do the volume intervals hold?", figure, meaning, "good" if holds else "bad")
+
+
+def _raters(raters: Mapping[str, Any] | None) -> Statement | None:
+    if raters is None:
+        return None
+    experts, program = (raters["mean"][name]["mean"] for name in ("rater_dice", "mask_dice"))
+    if experts is None or program is None:
+        return None
+    meaning = (
+        f"The program agrees with an expert with a Dice of {program:.2f}, two experts with each other with "
+        f"{experts:.2f} (mean over {_count(raters['n'], 'case')}): more than that cannot be asked for."
+    )
+    question = "Is it as close to the experts as they are to each other?"
+    return Statement(question, f"{program - experts:+.2f}", meaning, "good" if program >= experts else "plain")
+
+
+def _subgroups(subgroups: Mapping[str, Any] | None) -> Statement | None:
+    ranked = {name: found for name, found in (subgroups or {}).items() if found.get("gap_ci95")}
+    if not ranked:
+        return None
+    question = "Is any group of patients served worse?"
+    compared = f"{_count(len(ranked), 'attribute')} compared"
+    name, found = min(ranked.items(), key=lambda pair: pair[1]["gap_p"])
+    chance = min(1.0, len(ranked) * found["gap_p"])  # Bonferroni
+    if chance > _CHANCE:
+        meaning = f"No difference between groups is larger than chance can explain ({compared})."
+        return Statement(question, "not shown", meaning)
+    meaning = (
+        f"By {name}, '{found['worst']}' has a mean Dice {found['gap']:.2f} lower than '{found['best']}' ({compared}; "
+        f"groups drawn by lot differ as much with p = {chance:.3f})."
+    )
+    return Statement(question, f"{-found['gap']:+.2f}", meaning, "bad")
 
 
 def _count(number: int, noun: str) -> str:

@@ -23,6 +23,7 @@ from medmargin.evaluation.volumes import VolumeInterval
 from medmargin.imaging import Volume, read_image, read_label
 from medmargin.inference.batch import case_name
 from medmargin.workflows.evaluate import Progress
+from medmargin.workflows.rater_labels import load_rater_labels
 
 _SUFFIXES = (".nii.gz", ".png", ".npz", ".nrrd", ".mha")
 
@@ -71,7 +72,9 @@ def evaluate_files(
         raise DataError(f"none of the {len(failed)} cases could be measured. The first: {failed[0]['error']}")
     if report is not None:
         title = f"{folder.name} against {task.name}"
-        write_report(report, answer, gallery.pictures, structures=task.structures, title=title)
+        write_report(
+            report, answer, gallery.pictures, structures=task.structures, title=title, contrast=gallery.contrast
+        )
     return answer
 
 
@@ -122,6 +125,8 @@ def _measure(
         probabilities=probabilities if len(probabilities) == len(task.structures) else None,
         uncertainty=uncertainty,
         volumes=_volumes(folder / f"{case.name}_confidence.json"),
+        raters=load_rater_labels(case, task, image),
+        attributes=case.attributes,
         nsd_tolerance=nsd_tolerance,
     )
     return result, (image, truth.voxels[0], _contiguous(found.voxels[0], task), uncertainty)
