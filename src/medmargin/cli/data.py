@@ -1,7 +1,8 @@
-"""`medmargin data`: check, repair, convert, split, download and simulate data sets."""
+"""`medmargin data`: check, repair, convert, split, plan, download and simulate data sets."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,15 +10,19 @@ import typer
 
 from medmargin.cli.answer import print_json, print_table, say
 from medmargin.cli.progress import progress_bar
+from medmargin.cli.settings import parsed_settings
 from medmargin.errors import ConfigError, PartialFailure
 
 if TYPE_CHECKING:
     from medmargin.datasets.faults import CheckReport
+    from medmargin.datasets.planning import Plan
+    from medmargin.workflows.plan_cost import Cost
 
 _LISTED_FAULTS = 50
 _BAD_DATA = 3
+_IDLE = 0.7  # share of the processor below which the machine counts as busy
 
-app = typer.Typer(help="Check, repair, convert, split, download and simulate data sets.", no_args_is_help=True)
+app = typer.Typer(help="Check, repair, convert, split, plan, download and simulate data sets.", no_args_is_help=True)
 
 Source = Annotated[str, typer.Argument(metavar="DATASET", help="Folder, CSV manifest, or name under MEDMARGIN_DATA.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -153,6 +158,46 @@ def split(
 
 
 @app.command()
+def plan(
+    dataset: Source,
+    dims: Annotated[int | None, typer.Option(help="2 or 3: plan slices or volumes only.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory that training may hold, for example 16G.")] = None,
+    scale: Annotated[str | None, typer.Option(help="paper or laptop; default: both.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Your choice in place of the rule's, or @FILE.yaml."),
+    ] = None,
+    split: Annotated[Path | None, typer.Option(help="Split file; its test and calibration cases stay unseen.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the foreground voxels drawn.")] = 0,
+    timing: Annotated[bool, typer.Option("--timing/--no-timing", help="Estimate time and memory here.")] = True,
+    json: Json = False,
+) -> None:
+    """Plan spacing, patch, batch, network and normalisation from the training cases, with reasons and cost.
+
+    Example: medmargin data plan Dataset004_Hippocampus --memory 16G --set batch_size=4
+    """
+    from medmargin.workflows.plan import plan_dataset
+
+    limit = None
+    if memory is not None:
+        from medmargin.inference.budget import parse_memory
+
+        limit = parse_memory(memory)
+    with progress_bar(f"measuring {dataset}") as progress:
+        planned = plan_dataset(
+            dataset, dims=dims, memory=limit, scale=scale, settings=parsed_settings(settings), split=split, seed=seed,
+            timing=timing, progress=progress,
+        )  # fmt: skip
+    if json:
+        print_json(planned.to_dict())
+        return
+    for name, found in planned.plans.items():
+        _print_plan(found)
+        if name in planned.costs:
+            _print_cost(planned.costs[name], found)
+
+
+@app.command()
 def get(
     name: Annotated[str, typer.Argument(help="hippocampus (Medical Segmentation Decathlon, Task04).")],
     out: Annotated[Path, typer.Option(help="Folder that will hold the data set.")] = Path("data"),
@@ -197,6 +242,64 @@ def phantom(
         print_json({"folder": str(folder), "cases": cases, "test_cases": test_cases})
     else:
         typer.echo(folder)
+
+
+def _print_plan(plan: Plan) -> None:
+    """Print every choice with its reason: what holds for all configurations, then each one."""
+    common = {
+        "configuration": plan.chosen,
+        "axis_order": " ".join("RAS"[axis] for axis in plan.axis_order),
+        "crop": "yes" if plan.crop else "no",
+        "resampling": {None: "whole", 0.0: "slicewise"}.get(plan.resampling.slicewise_beyond, "by anisotropy"),
+        **{f"normalisation of {one.channel}": one.scheme for one in plan.normalisation},
+        "3d_lowres": "planned" if any(one.name == "3d_lowres" for one in plan.configurations) else "no",
+    }
+    rows = [(name, value, plan.reasons[name]) for name, value in common.items() if name in plan.reasons]
+    title = f"{plan.dataset}, {plan.scale} scale: {plan.cases} cases, {plan.memory / 2**30:.3g} GB, {plan.precision}"
+    print_table(title, ("choice", "value", "why"), rows)
+    for one in plan.configurations:
+        rows = [
+            ("spacing", _by_axis(f"{pitch:.4g}" for pitch in one.spacing) + f" {plan.unit}", plan.reasons["spacing"]),
+            ("median shape", _by_axis(one.median_shape), "of the cases at that spacing"),
+            *((name, _choice(getattr(one, name)), reason) for name, reason in one.reasons.items()),
+        ]
+        print_table(f"{one.name}{' (chosen)' if one.name == plan.chosen else ''}", ("choice", "value", "why"), rows)
+
+
+def _print_cost(cost: Cost, plan: Plan) -> None:
+    typer.echo(
+        f"Estimate for {cost.configuration} on {cost.device} ({cost.precision}, {cost.threads} threads): training "
+        f"{cost.step_seconds:.2g} s and {cost.training_bytes / 2**30:.2f} GB a step, prediction "
+        f"{cost.prediction_seconds:.2g} s and {cost.prediction_bytes / 2**30:.2f} GB a case ({cost.windows} windows, "
+        "without mirroring; with all class scores held)"
+    )
+    if cost.processor_share is not None and cost.processor_share < _IDLE:
+        say(
+            f"the machine is busy, {cost.processor_share:.0%} of the processor was left: times may be several times "
+            "too long; plan again when it is idle"
+        )
+    if cost.precision != plan.precision and cost.training_bytes > plan.memory:
+        say(
+            f"the plan fits {plan.memory / 2**30:.3g} GB in {plan.precision} precision; {cost.device} trains in "
+            f"{cost.precision}: plan for it with --set precision={cost.precision}"
+        )
+    if cost.memory is not None and not cost.fits:
+        say(
+            f"this is more memory than the {cost.memory / 2**30:.1f} GB of this machine: plan with a smaller --memory, "
+            "or with --scale laptop"
+        )
+
+
+def _choice(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple) and isinstance(value[0], tuple):
+        return " / ".join(_by_axis(stage) for stage in value)
+    return _by_axis(value) if isinstance(value, tuple) else str(value)
+
+
+def _by_axis(values: Iterable[object]) -> str:
+    return "x".join(map(str, values))
 
 
 def _print_faults(report: CheckReport) -> None:

@@ -1,0 +1,112 @@
+"""Plan a data set at one or both scales, and say what it would cost on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medmargin.datasets.dataset import open_dataset
+from medmargin.datasets.planning import (
+    LAPTOP,
+    PAPER,
+    Fingerprint,
+    Plan,
+    Scale,
+    make_plan,
+    measure_fingerprint,
+    planning_cases,
+    read_overrides,
+    scale_named,
+)
+
+if TYPE_CHECKING:
+    from medmargin.workflows.plan_cost import Cost
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class PlannedDataset:
+    """The answer of `plan_dataset`.
+
+    Attributes:
+        fingerprint: what was measured.
+        plans: scale -> plan. costs: scale -> cost of its chosen configuration here; empty where none was measured.
+    """
+
+    fingerprint: Fingerprint
+    plans: Mapping[str, Plan]
+    costs: Mapping[str, Cost]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain types only, for `--json`."""
+        found = self.fingerprint
+        shapes, spacings = np.array(found.shapes), np.array(found.spacings)
+        return {
+            "dataset": found.task.name,
+            "fingerprint": {
+                "cases": found.cases,
+                "median_shape": np.median(shapes, axis=0).tolist(),
+                "median_spacing": np.median(spacings, axis=0).tolist(),
+                "unit": found.task.unit,
+                "kept_by_cropping": found.kept,
+                "foreground": {channel: asdict(values) for channel, values in found.intensities.items()},
+                "structures": dict(found.structures),
+            },
+            "plans": {name: plan.to_dict() for name, plan in self.plans.items()},
+            "costs": {name: cost.to_dict() for name, cost in self.costs.items()},
+        }
+
+
+def plan_dataset(
+    dataset: Path | str,
+    *,
+    dims: int | None = None,
+    memory: int | None = None,
+    scale: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    split: Path | str | None = None,
+    seed: int = 0,
+    timing: bool = True,
+    progress: Progress | None = None,
+) -> PlannedDataset:
+    """Plan a data set.
+
+    Args:
+        dataset: folder in any layout, or name under MEDMARGIN_DATA.
+        dims: 2 or 3 plans only those; None: both where there are volumes.
+        memory: bytes that a training may hold; None: the scale's own.
+        scale: "paper" or "laptop"; None: both, or the paper's alone where `settings` change a plan.
+        settings: choices by name; see `datasets.planning.overrides`.
+        split: split file instead of the data set's own; its test and calibration cases are not looked at.
+        seed: of the foreground voxels drawn.
+        timing: time convolutions on this machine (some seconds, with torch) to estimate the cost.
+        progress: called with the number of cases read and the total.
+
+    Raises:
+        ConfigError: choices that are unknown or make no sense. DataError: a data set that cannot be planned.
+        BudgetError: nothing fits into the memory, or the choices do not.
+    """
+    overrides = read_overrides(settings or {})
+    scales = _scales(scale, memory, is_changed=bool(settings))
+    opened = open_dataset(dataset, split_file=split)
+    fingerprint = measure_fingerprint(planning_cases(opened), opened.task, seed=seed, progress=progress)
+    plans = {one.name: make_plan(fingerprint, scale=one, dims=dims, overrides=overrides) for one in scales}
+    costs: dict[str, Cost] = {}
+    if timing:
+        from medmargin.workflows.plan_cost import measure_cost  # torch
+
+        costs = {name: measure_cost(plan) for name, plan in plans.items()}
+    return PlannedDataset(fingerprint, plans, costs)
+
+
+def _scales(asked: str | None, memory: int | None, *, is_changed: bool) -> list[Scale]:
+    """Give the scales to plan; beside the paper's, the laptop's plan stays small whatever the memory."""
+    if asked is not None or is_changed:
+        return [scale_named(asked or PAPER.name, memory=memory)]
+    laptop = LAPTOP.memory if memory is None else min(memory, LAPTOP.memory)
+    return [scale_named(PAPER.name, memory=memory), scale_named(LAPTOP.name, memory=laptop)]
