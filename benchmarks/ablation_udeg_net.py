@@ -30,7 +30,7 @@ from medmargin.storage import write_json
 from medmargin.systems.measured import record
 from medmargin.workflows.evaluate import evaluate
 from reporting import mean_and_spread, publish
-from udeg_net_runs import ABLATION, FULL, Study, four_sides, pairs
+from udeg_net_runs import ABLATION, Study, four_sides, pairs
 
 _NEAR, _FAR = 2, 6  # voxels from the nearest border
 _EDGE_BAND = 2
@@ -44,12 +44,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--init", default="none")
     parser.add_argument("--runs", type=Path, default=Path("runs/udeg-net"))
+    parser.add_argument("--variants", type=int, nargs="*", default=range(len(ABLATION)), help="which, from 0")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
     options = parser.parse_args()
     for dataset in options.datasets:
         split = four_sides(dataset, options.runs) if "Hippocampus" in dataset else None
         study = Study(dataset, split, options.steps, options.init, options.runs, pairs(options.set))
-        report(study, {v: [measured(study, v, seed) for seed in range(options.seeds)] for v in ABLATION})
+        variants = [ABLATION[index] for index in options.variants]
+        report(study, {v: [measured(study, v, seed) for seed in range(options.seeds)] for v in variants})
 
 
 def measured(study: Study, variant: str, seed: int) -> dict[str, Any]:
@@ -117,13 +119,14 @@ def report(study: Study, found: dict[str, list[dict[str, Any]]]) -> None:
     rows = [
         (variant, *(_cell(results, key) for key in _COLUMNS.values())) for variant, results in found.items()
     ]
-    results = found[FULL]
+    results = found[list(found)[-1]]
+    base = study.settings.get("base", "compact")
     start = "random weights" if study.init == "none" else f"{study.init} weights"
     seeds = len(results)
     publish(
-        f"ablation_udeg_net_{study.name.lower()}_{study.init}",
+        f"ablation_udeg_net_{study.name.lower()}_{study.init}_{base}",
         {"dataset": study.name, "steps": study.steps, "init": study.init, "settings": study.settings, "results": found},
-        title=f"Ablation on {study.name}: {study.steps} laptop steps from {start}, {seeds} seeds",
+        title=f"Ablation on {study.name}, base {base}: {study.steps} laptop steps from {start}, {seeds} seeds",
         columns=("variant", *_COLUMNS),
         rows=rows,
         notes=f"Mean ± standard deviation over seeds; {results[0]['cases']} cases that were not trained on, no prompt. "
@@ -133,10 +136,11 @@ def report(study: Study, found: dict[str, list[dict[str, Any]]]) -> None:
     dice_mean = np.mean([r["dice"] for r in results])
     record(
         "udeg-net",
-        what=f"{study.name}, {results[0]['cases']} unseen cases, {study.steps} laptop steps from {start}, no prompt",
+        what=f"{study.name}, {results[0]['cases']} unseen cases, {base}, {study.steps} laptop steps from {start}",
         result=f"Dice {dice_mean:.3f} (no edge prompts {np.mean([r['dice'] for r in found['+ evidence']]):.3f})",
         command=f"python benchmarks/ablation_udeg_net.py {Path(study.dataset).name} --steps {study.steps} "
-        f"--seeds {seeds} --init {study.init}",
+        f"--seeds {seeds} --init {study.init}"
+        + (f" --set {' '.join(f'{k}={v}' for k, v in study.settings.items())}" if study.settings else ""),
     )
 
 

@@ -56,7 +56,8 @@ class Study:
     @property
     def folder(self) -> Path:
         """Where results of this study lie beside its runs."""
-        return self.runs / f"{Path(self.dataset).name}-{self.init}-{self.steps}"
+        base = self.settings.get("base")
+        return self.runs / f"{Path(self.dataset).name}-{f'{base}-' if base else ''}{self.init}-{self.steps}"
 
     def run(self, variant: str, seed: int, *, snapshots: int = 0) -> Path:
         """Train a variant with a seed, or take what an earlier call left."""

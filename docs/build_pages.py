@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 
 from medmargin.storage import atomic_path
@@ -32,7 +33,8 @@ def page(entry: Entry) -> str:
     about = inspect.getdoc(module) or ""
     summary = inspect.getdoc(build) or ""
     arguments = [
-        f"| `{a['name']}` | `{a['default']}` | {'`' + str(a['laptop']) + '`' if 'laptop' in a else ''} |"
+        f"| `{a['name']}` | {_choices(a['type'])} | `{a['default']}` | "
+        + (f"`{a['laptop']}` |" if "laptop" in a else "|")
         for a in describe_arguments(entry.slug)
     ]
     results = [f"| {line['what']} | {line['result']} | `{line['command']}` |" for line in measured(entry.slug)]
@@ -40,9 +42,14 @@ def page(entry: Entry) -> str:
         f"# {entry.slug}", "", about, "", f"Paper: {entry.paper}. Needs: {', '.join(entry.needs)}.", "",
         "## What it does", "", summary.split("Args:")[0].strip(), "",
         "## Arguments", "", "```text", summary.split("Args:")[-1].strip("\n"), "```", "",
-        "| name | paper | laptop, where it differs |", "|---|---|---|", *arguments, "",
+        "| name | type | paper | laptop, where it differs |", "|---|---|---|---|", *arguments, "",
         "## Measured here", "", "| what | result | command |", "|---|---|---|", *results, "",
     ])  # fmt: skip
+
+
+def _choices(kind: str) -> str:
+    """Write a type without the marks that would end a cell of a table."""
+    return re.sub(r"Literal\[(.*?)\]", r"\1", kind).replace(" | ", ", ").replace("'", "")
 
 
 def write(name: str, text: str) -> None:

@@ -53,6 +53,7 @@ def test_version_and_systems_answer_in_json(capsys: pytest.CaptureFixture[str]) 
     listed = answer(["systems", "--json"], capsys)
     assert {"slug", "title", "paper", "dims", "needs", "stages", "measured"} == listed[0].keys()
     one = answer(["systems", "u-medsam", "--json"], capsys)
+    assert "Deviations" in one["about"]
     assert "rho" in {argument["name"] for argument in one["arguments"]}
 
 

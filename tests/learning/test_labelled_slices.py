@@ -76,6 +76,10 @@ def test_an_item_is_a_function_of_its_key_and_its_box_fits_a_structure(
     assert item.labels.shape == (size, size)
     assert item.labels.dtype == np.int64
     assert set(np.unique(item.labels)) <= {0, 1, 3}
+    rows, columns = item.sizes
+    assert max(rows, columns) == size
+    assert not item.image[:, rows:].any()
+    assert not item.image[:, :, columns:].any()
     assert share == 0.5 or (item.boxes is not None) == (share == 1)
     if item.boxes is not None:
         x_min, y_min, x_max, y_max = item.boxes

@@ -231,6 +231,26 @@ def test_files_of_other_sizes_are_recomputed(tmp_path: Path, classes: int, spati
     assert {output.name: output.reason for output in result.outputs if not output.passed} == {}
 
 
+@pytest.mark.parametrize(
+    ("total", "steps"),
+    [(40, (0, 4, 10, 20, 30, 36, 40)), (200, (0, 10, 25, 50, 75, 90, 100)), (60, (0, 1, 59, 60)), (7, range(8))],
+    ids=["percent", "steps", "fewer", "more"],
+)
+def test_schedules_of_another_length_are_recomputed(
+    golden: Path, tmp_path: Path, total: int, steps: tuple[int, ...]
+) -> None:
+    config, tensors = _read(golden / "udeg-net.safetensors")
+    config["design"] |= {"T": total, "rho0": 0.05}
+    config["devis"] = "lamda_step=50, total_step: 100, eps = 1e-10"
+    t = torch.tensor(steps) / total
+    kept = {name: value for name, value in tensors.items() if name.startswith(("input.", "output.devis."))}
+    schedules = {"linear": t, "exp": 0.05 ** (1 - t), "cosine": (1 - (math.pi * t).cos()) / 2}
+    kept |= {f"output.design.rho.{name}": value for name, value in schedules.items()}
+    assert _failed(_write(tmp_path / "x.safetensors", config, kept)) == {}
+    kept["output.design.rho.cosine"][1] += 1e-3
+    assert set(_failed(_write(tmp_path / "y.safetensors", config, kept))) == {"design.rho.cosine"}
+
+
 def test_a_config_without_a_number_names_it(golden: Path, tmp_path: Path) -> None:
     config, tensors = _read(golden / "udeg-net.safetensors")
     config["devis"] = "lamda_step 50, eps 1e-10"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated, Any
 
 import typer
@@ -47,13 +48,14 @@ def _listed(entry: Any) -> dict[str, Any]:
 def _one(slug: str, json: bool) -> None:
     from medmargin.systems.registry import catalogue, describe_arguments, find
 
-    documentation = find(slug).__doc__ or ""
+    build = find(slug)
+    about, documentation = (inspect.getdoc(part) or "" for part in (inspect.getmodule(build), build))
     listed = _listed(catalogue()[slug])
     arguments = describe_arguments(slug)
     if json:
-        print_json({**listed, "documentation": documentation, "arguments": arguments})
+        print_json({**listed, "about": about, "documentation": documentation, "arguments": arguments})
         return
-    typer.echo(documentation)
+    typer.echo(f"{about}\n\n{documentation}\n")
     rows = [(a["name"], a["type"], a["default"], a.get("laptop", "")) for a in arguments]
     print_table("Hyper-parameters", ("name", "type", "paper", "laptop, where it differs"), rows)
     print_table("Measured", ("what", "result"), [(m["what"], m["result"]) for m in listed["measured"]])

@@ -22,7 +22,7 @@ from medmargin.prompts.simulation import jittered_box, tight_box
 from medmargin.transforms import Augmentation, Frame
 
 _ATTEMPTS = 32
-_LARGEST_CLASS = 255  # `Frame.mask` works on bytes
+LARGEST_CLASS = 255  # `Frame.mask` works on bytes
 
 
 class SegmentationBatch(NamedTuple):
@@ -31,11 +31,13 @@ class SegmentationBatch(NamedTuple):
     Attributes:
         image: [B, 3, S, S] float32 in [0, 1]. labels: [B, S, S] int64 class indices, 0 for background.
         boxes: [B, 4] float32 (x_min, y_min, x_max, y_max) in network pixels about one structure of each slice, or None.
+        sizes: [B, 2] int64, rows and columns that the slice fills from the top left; the rest is padding. None: all.
     """
 
     image: Tensor
     labels: Tensor
     boxes: Tensor | None = None
+    sizes: Tensor | None = None
 
 
 class SegmentationItem(NamedTuple):
@@ -44,6 +46,7 @@ class SegmentationItem(NamedTuple):
     image: NDArray[np.float32]
     labels: NDArray[np.int64]
     boxes: NDArray[np.float32] | None
+    sizes: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -104,15 +107,15 @@ class LabelledSlices:
         for _ in range(_ATTEMPTS):
             slices = self.source.draw_slice(rng, empty_share=empty_share, planes=self.planes)
             picture, labels = self.augmentation.moved(*slices, rng)
-            if labels.max() > _LARGEST_CLASS:
-                raise DataError(f"class index {labels.max()}: at most {_LARGEST_CLASS}. Number the structures from 1.")
+            if labels.max() > LARGEST_CLASS:
+                raise DataError(f"class index {labels.max()}: expected at most {LARGEST_CLASS}; leave out structures.")
             frame = Frame.whole(labels.shape[0], labels.shape[1], self.size)
             classes = frame.mask(labels)
             if is_prompted and not classes.any():
                 continue  # turned out of the picture, or too small for the network's pixels
             image = network_image(picture, frame, self.augmentation, rng)
             box = self._box(classes, rng) if is_prompted else None
-            return SegmentationItem(image, classes.astype(np.int64), box)
+            return SegmentationItem(image, classes.astype(np.int64), box, np.array(frame.resized))
         raise DataError(
             f"{_ATTEMPTS} slices in a row show no structure at {self.size} x {self.size}. Choose a larger one."
         )

@@ -21,7 +21,8 @@ class SegmentationLearner(Learner):
     The network is called with an image and keyword `boxes` and returns a `Prediction` with logits [B, K, Q, Q]; the
     loss is called with the prediction, labels [B, S, S] and keyword `progress` in [0, 1], and returns a `LossReport`.
     A network whose attribute `evidence` names a kind of evidence and that has a method `observe` is shown the vacuity
-    [B, 1, S, S] of each training batch (or part of one), once, so that it learns which values are unusual.
+    [N] of each training batch (or part of one), once, so that it learns which values are unusual: of the N pixels that
+    slices fill, for padding is certain.
 
     The validation score is the mean over structures of their Dice over all validation slices together: a slice that
     cuts the tip of a structure weighs what it holds, as in the Dice of a volume.
@@ -37,7 +38,7 @@ class SegmentationLearner(Learner):
         """Segment the slices and score what was found; SharpMin's second pass is not observed."""
         prediction = self.network(batch.image, boxes=batch.boxes)
         if self.training and not self.is_perturbed:
-            _show_vacuity(self.network, prediction, batch.labels)
+            _show_vacuity(self.network, prediction, batch)
         return self.loss(prediction, batch.labels, progress=self.progress)
 
     def on_validation_epoch_start(self) -> None:
@@ -75,10 +76,19 @@ def pooled_dice(counts: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _show_vacuity(network: nn.Module, prediction: Prediction, labels: Tensor) -> None:
+def _show_vacuity(network: nn.Module, prediction: Prediction, batch: SegmentationBatch) -> None:
     kind, observe = getattr(network, "evidence", None), getattr(network, "observe", None)
-    if kind is not None and observe is not None:
-        observe(opinion(_raised(prediction, labels), kind).uncertainty)
+    if kind is None or observe is None:
+        return
+    vacuity = opinion(_raised(prediction, batch.labels), kind).uncertainty[:, 0]  # [B, S, S]
+    observe(vacuity.flatten() if batch.sizes is None else vacuity[_filled(batch.sizes, vacuity.shape[-1])])
+
+
+def _filled(sizes: Tensor, side: int) -> Tensor:
+    """Return where slices of the given rows and columns [B, 2] lie in their input: [B, side, side] bool."""
+    places = torch.arange(side, device=sizes.device)
+    rows, columns = (places < sizes[:, axis, None] for axis in (0, 1))  # [B, side]
+    return rows[:, :, None] & columns[:, None, :]
 
 
 def _raised(prediction: Prediction, labels: Tensor) -> Tensor:

@@ -190,4 +190,5 @@ def _check_labels(labels: Tensor, logits: Tensor) -> None:
 def _check_range(numbers: dict[str, float], *, high: float) -> None:
     for name, number in numbers.items():
         if not 0 <= number <= high or math.isinf(number):
-            raise ConfigError(f"{name} is {number}: expected a number from 0 to {high if high < math.inf else 'any'}.")
+            wanted = "0 or more" if high == math.inf else f"a number from 0 to {high:g}"
+            raise ConfigError(f"{name} is {number}: expected {wanted}.")

@@ -16,10 +16,13 @@ from medmargin.networks.prompt_encoder import PromptEncoder
 from medmargin.networks.promptable import Promptable
 from medmargin.networks.sam_vit import SamViT
 
+SamSize = Literal["b", "l", "h", "tiny"]
 _VIT_SIZES: dict[str, dict[str, Any]] = {
     "b": {"embed_dim": 768, "depth": 12, "num_heads": 12, "global_blocks": (2, 5, 8, 11)},
     "l": {"embed_dim": 1024, "depth": 24, "num_heads": 16, "global_blocks": (5, 11, 17, 23)},
     "h": {"embed_dim": 1280, "depth": 32, "num_heads": 16, "global_blocks": (7, 15, 23, 31)},
+    # not published: the same network small enough to be trained from scratch on a processor, with patches of 8 px
+    "tiny": {"embed_dim": 192, "depth": 8, "num_heads": 3, "global_blocks": (1, 3, 5, 7), "patch_size": 8},
 }
 _EFFICIENT_VIT_SIZES: dict[str, dict[str, Any]] = {
     "l0": {"depths": (1, 1, 1, 4, 4), "neck_depth": 4},
@@ -28,15 +31,13 @@ _EFFICIENT_VIT_SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def sam_vit(
-    *, size: Literal["b", "l", "h"] = "b", image_size: int = 1024, gradient_checkpointing: bool = False
-) -> Promptable:
+def sam_vit(*, size: SamSize = "b", image_size: int = 1024, gradient_checkpointing: bool = False) -> Promptable:
     """Build SAM (or MedSAM): 93,735,472 weights for 'b', 312,342,832 for 'l', 641,090,608 for 'h'.
 
     Args:
-        size: of the vision transformer.
-        image_size: side of the network input in pixels, a multiple of 16. `load_official` resizes the position tables
-            of the official 1024-pixel weights.
+        size: of the vision transformer; 'tiny' is no published one, see `_VIT_SIZES`.
+        image_size: side of the network input in pixels, a multiple of 16 ('tiny': 8). `load_official` resizes the
+            position tables of the official 1024-pixel weights.
         gradient_checkpointing: trade time for memory in the image encoder.
     """
     encoder = SamViT(image_size=image_size, gradient_checkpointing=gradient_checkpointing, **_VIT_SIZES[size])

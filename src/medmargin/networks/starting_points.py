@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from medmargin.errors import ConfigError
 from medmargin.networks.compact import compact_promptable, resized_positions
 from medmargin.networks.medsam_lite import medsam_lite
 from medmargin.networks.official import load_official
 from medmargin.networks.promptable import Promptable
-from medmargin.networks.sam import efficient_vit_sam, sam_vit
+from medmargin.networks.sam import SamSize, efficient_vit_sam, sam_vit
 from medmargin.networks.weight_files import load_strictly
 from medmargin.runs import read_weights
 
 SHIPPED = Path(__file__).parents[1] / "weights"
 """Run folders whose weights come with the package, one per system."""
 
-_VIT_SIZES: dict[str, Literal["b", "l", "h"]] = {"vit-b": "b", "vit-l": "l", "vit-h": "h"}
+_VIT_SIZES: dict[str, SamSize] = {f"vit-{size}": size for size in get_args(SamSize)}
 
 
 def promptable_network(
-    encoder: Literal["tiny-vit", "efficient-vit", "compact", "vit-b", "vit-l", "vit-h"],
+    encoder: Literal["tiny-vit", "efficient-vit", "compact", "vit-b", "vit-l", "vit-h", "vit-tiny"],
     *,
     image_size: int,
     init: str = "none",
@@ -31,7 +31,7 @@ def promptable_network(
 
     Args:
         encoder: "tiny-vit" is LiteMedSAM, "efficient-vit" EfficientViT-SAM-L0, "compact" the laptop scale, "vit-b",
-            "vit-l" and "vit-h" are SAM and MedSAM.
+            "vit-l" and "vit-h" are SAM and MedSAM, "vit-tiny" is the same network in small, without weights.
         image_size: side of the network input in pixels.
         init: "none" for random weights, "shipped" for those of the package (compact only; the position table is
             resized to the image size), or a file of official weights.

@@ -31,11 +31,12 @@ from medmargin.networks.taps import tap_layout, tapped
 from medmargin.networks.weight_files import load_strictly
 
 Pixels = Literal["unit", "standardised"]
-Base = Literal["sam-vit-b", "sam-vit-l", "sam-vit-h", "medsam-lite", "compact"]
+Base = Literal["sam-vit-b", "sam-vit-l", "sam-vit-h", "sam-vit-tiny", "medsam-lite", "compact"]
 _ENCODERS: dict[str, tuple[Any, int]] = {  # name of the encoder, and what the image size is a multiple of
     "sam-vit-b": ("vit-b", 16),
     "sam-vit-l": ("vit-l", 16),
     "sam-vit-h": ("vit-h", 16),
+    "sam-vit-tiny": ("vit-tiny", 8),
     "medsam-lite": ("tiny-vit", 4),
     "compact": ("compact", 8),
 }

@@ -31,7 +31,8 @@ from medmargin.verification.reference import Reference
 TOLERANCE = 1e-5
 _SPECIAL_FUNCTIONS = ("tbrats.", "devis.", "design.ace_map", "design.kl_map", "design.progressive_loss")
 _SPECIAL_TOLERANCE = 1e-4  # ln Gamma and digamma differ in their last digits between libraries
-_SCHEDULE_STEPS = (0, 10, 25, 50, 75, 90, 100)
+_SCHEDULE_STEPS = (0, 10, 25, 50, 75, 90, 100)  # of the schedules' numbers, where the file does not tell others
+_STEP_TOLERANCE = 5e-3  # larger differences of t / T are no rounding: the file has other steps
 _DEFAULT_STEP = 7  # of the squared error, whose name does not tell its epoch
 
 
@@ -153,22 +154,41 @@ def _over_time(
 ) -> dict[str, Tensor]:
     """Return what depends on the step t of T: schedules, and weights and losses with the schedule "exp"."""
     design = reference.config["design"]
-    steps = design["T"]
     schedules = {**SCHEDULES, "exp": lambda progress: exponential(progress, start=design["rho0"])}
+    progresses = _schedule_progress(reference, design["T"])
     outputs = {
-        f"rho.{name}": torch.tensor([schedule(t / steps) for t in _SCHEDULE_STEPS])
+        f"rho.{name}": torch.tensor([schedule(progress) for progress in progresses])
         for name, schedule in schedules.items()
     }
-    for t in _steps(reference, r"design\.(?:weight|progressive_loss|calibration_loss)\.t(\d+)"):
-        rho = schedules["exp"](t / steps)
+    for t in _steps(reference, r"design\.(?:weight|progressive_loss)\.t(\d+)"):
+        progress = t / design["T"]
+        rho = schedules["exp"](progress)
         weights = progressive_weights(uncertainty, maps["edge_band"], rho, beta=design["beta"], eta=design["eta"])
-        pixels = maps["ace_map"] + kl_factor(t / steps, design["kl_ramp_fraction"]) * maps["kl_map"]
+        pixels = maps["ace_map"] + kl_factor(progress, design["kl_ramp_fraction"]) * maps["kl_map"]
         outputs[f"weight.t{t}"] = weights
         outputs[f"progressive_loss.t{t}"] = (weights * pixels).mean()
+    for t in _steps(reference, r"design\.calibration_loss\.t(\d+)"):
+        rho, eps = schedules["exp"](t / design["T"]), _number(reference, "devis", "eps")
         outputs[f"calibration_loss.t{t}"] = uncertainty_calibration(
-            evidence, reference.inputs["label2d"], rho, eps=_number(reference, "devis", "eps")
+            evidence, reference.inputs["label2d"], rho, eps=eps
         ).mean()
     return outputs
+
+
+def _schedule_progress(reference: Reference, total: float) -> list[float]:
+    """Return t / T of the schedules' numbers: those of `_SCHEDULE_STEPS`, counted in steps or in percent of T.
+
+    The names of the outputs do not tell t, but `rho.linear` is t / T itself. Where it says clearly other steps, the
+    other schedules are recomputed at those.
+    """
+    counted = [t / total for t in _SCHEDULE_STEPS]
+    if "design.rho.linear" not in reference.outputs:
+        return counted
+    told = reference.outputs["design.rho.linear"].double().tolist()
+    for known in (counted, [t / _SCHEDULE_STEPS[-1] for t in _SCHEDULE_STEPS]):
+        if len(told) == len(known) and all(abs(a - b) < _STEP_TOLERANCE for a, b in zip(told, known, strict=True)):
+            return known
+    return told
 
 
 def _steps(reference: Reference, pattern: str) -> list[int]:
@@ -181,8 +201,8 @@ def _with_prefix(inputs: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _number(reference: Reference, entry: str, name: str) -> float:
-    """Read "... name 50, ..." from a text of the config."""
-    found = re.search(rf"\b{name} ([-+.\deE]+)", str(reference.config[entry]))
+    """Read "... name 50, ..." (or "name=50") from a text of the config."""
+    found = re.search(rf"\b{name}\s*[ =:]\s*([-+]?[.\d]+(?:[eE][-+]?\d+)?)", str(reference.config[entry]))
     if found is None:
         raise CheckpointError(f"{reference.path}: '{entry}' of its config does not tell '{name} <number>'")
     return float(found[1])

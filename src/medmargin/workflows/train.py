@@ -91,6 +91,8 @@ def train(
     budgets = _budgets(stages, minutes=minutes, steps=steps, epochs=epochs)
     sides = {"train": training, "val": data.split("val", fold)}
     config = _config(system, chosen, arguments, data, task, sides, seed, fold, budgets[-1], built)
+    for stage in stages:
+        stage.stream(None, seed=seed)  # wrong arguments are refused before a run folder stands in the way
     folder, progress = Path(run), progress and is_first_process()
     if resume and (folder / "config.json").exists():
         _refuse_changes(read_run(folder), config)
