@@ -9,7 +9,7 @@ import typer
 
 from medmargin.cli.answer import print_json, print_table
 from medmargin.cli.progress import progress_bar
-from medmargin.cli.uncertainty import Members, Uncertainty
+from medmargin.cli.uncertainty import Members, Uncalibrated, Uncertainty
 from medmargin.errors import PartialFailure
 
 
@@ -29,6 +29,7 @@ def predict(
     to_gray: Annotated[bool, typer.Option("--to-gray", help="Turn colour pictures into grey ones.")] = False,
     uncertainty: Uncertainty = None,
     members: Members = None,
+    uncalibrated: Uncalibrated = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write probability maps too.")] = False,
     memory: Annotated[str | None, typer.Option(help="Most memory to use, for example 4G.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -43,8 +44,8 @@ def predict(
         result, answer = run_prediction(
             run, inputs, out, box=box, structure=structure, boxes=boxes, points=points, prompts_from=prompts_from,
             in_mm=in_mm, split=split, series=series, volume_index=volume_index, to_gray=to_gray,
-            uncertainty=uncertainty, members=members or (), probabilities=probabilities, memory=memory,
-            progress=lambda done, total, case: bar(done, total),
+            uncertainty=uncertainty, members=members or (), calibrated=not uncalibrated, probabilities=probabilities,
+            memory=memory, progress=lambda done, total, case: bar(done, total),
         )  # fmt: skip
     if json:
         print_json(answer)

@@ -13,6 +13,9 @@ Uncertainty = Annotated[
         "snapshots; promptable ones: prompt-perturbation, none. Default: the system's own."
     ),
 ]
+Uncalibrated = Annotated[
+    bool, typer.Option("--uncalibrated", help="Leave the run's calibration out (see medmargin calibrate).")
+]
 Members = Annotated[
     list[str] | None,
     typer.Option("--member", metavar="RUN", help="A further run of the same task, for an ensemble; may be repeated."),

@@ -18,14 +18,20 @@ from medmargin.errors import ConfigError
 from medmargin.imaging import Volume
 from medmargin.inference.budget import plan_batches
 from medmargin.inference.class_canvas import ClassCanvas, PlaneMean
+from medmargin.inference.class_maps import ClassMaps
 from medmargin.inference.class_network import ClassNetwork, dropouts
 from medmargin.inference.class_slices import SliceSegmenter
+from medmargin.inference.embedding import image_embedding
+from medmargin.inference.margins import thresholds_reached
 from medmargin.inference.network import Ask, predicting
+from medmargin.inference.recalibration import SliceRescaling, concluded, rescaled_threshold
 from medmargin.inference.results import segmentation_of
 from medmargin.inference.segmentation import NO_PROMPTS, PROMPTS_FROM_USER, Segmentation
 from medmargin.inference.slice_asks import across, slice_asks
 from medmargin.inference.stack import Normalise, SliceStack
+from medmargin.inference.trust import Trust
 from medmargin.prompts.types import Prompt
+from medmargin.uncertainty.calibration import Calibration
 from medmargin.uncertainty.estimators import Ensemble, Estimator, Evidential, MonteCarloDropout, Softmax
 
 Progress = Callable[[int, int], None]
@@ -47,6 +53,9 @@ class AutomaticPredictor:
         level: of the volume intervals, in (0, 1).
         memory: bytes the process may hold; None aims at 4 GiB without refusing anything.
         threads: threads of the networks while they predict; None leaves torch's setting.
+
+    Attributes:
+        calibration, trust: what held-out patients taught, to be set afterwards; None: not calibrated.
 
     Raises:
         ConfigError: a value out of range, networks that differ or do not fit `structures`, or an estimator that does
@@ -74,6 +83,8 @@ class AutomaticPredictor:
         self.structures = tuple(structures)
         self.normalise, self.uncertainty, self.planes = normalise, uncertainty, planes
         self.level, self.memory, self.threads = level, memory, threads
+        self.calibration: Calibration | None = None
+        self.trust: Trust | None = None
         self.checked()
 
     @property
@@ -127,13 +138,19 @@ class AutomaticPredictor:
         stacks = (stack, *stack.across_other_axes()) if self.planes == "three" else (stack,)
         asks, warnings = self._asks(prompts, stacks, volume, networks[0].image_size)
         passes = len(plan) * len(stacks)
+        calibration = self.calibration
         canvas = ClassCanvas(
-            stack.shape, structures=len(self.structures), members=passes, keep_probabilities=probabilities
+            stack.shape,
+            structures=len(self.structures),
+            members=passes,
+            keep_probabilities=probabilities,
+            reached=thresholds_reached(calibration, self.structures, stack.shape),
         )
         with predicting(self.networks, self.threads):
-            segmenter = SliceSegmenter(networks, plan, canvas=canvas, batch=batches.images)
+            segmenter = SliceSegmenter(networks, plan, canvas=canvas, batch=batches.images, calibration=calibration)
             self._segment(segmenter, stacks, asks, progress)
-        return segmentation_of(
+        threshold = _flag_threshold(self.networks)
+        answer = segmentation_of(
             canvas,
             stack=stack,
             image=volume,
@@ -145,8 +162,13 @@ class AutomaticPredictor:
             warnings=(*stack.warnings, *warnings),
             is_split=passes > 1 or networks[0].evidence is not None,
             maps=canvas.further,
-            flag_threshold=_flag_threshold(self.networks),
+            flag_threshold=threshold if calibration is None else rescaled_threshold(calibration, threshold),
+            reached=canvas.reached,
+            calibrated=calibration is not None,
         )
+        needs_embedding = self.trust is not None and self.trust.needs_embedding
+        embedding = image_embedding(self.networks[0], stack, self.threads) if needs_embedding else None
+        return concluded(answer, calibration, self.trust, embedding)
 
     def checked(self) -> list[ClassNetwork]:
         """Return the networks if they, the structures and the estimator fit together.
@@ -196,10 +218,15 @@ class AutomaticPredictor:
         """Draw every slice of one cut, or of the mean of all cuts."""
         canvas, total, done = segmenter.canvas, sum(len(cut) for cut in asks), 0
         mean = PlaneMean(stacks, len(self.structures) + 1) if len(stacks) > 1 else None
+        rescaling = None if self.calibration is None else SliceRescaling(self.calibration, stacks[0])
+
+        def draw(index: int, maps: ClassMaps) -> None:
+            canvas.draw(index, maps if rescaling is None else rescaling.maps(index, maps))
+
         for plane, (stack, cut) in enumerate(zip(stacks, asks, strict=True)):
             for index, maps in segmenter.segment(stack, cut, plane):
                 if mean is None:
-                    canvas.draw(index, maps)
+                    draw(index, maps)
                 else:
                     mean.add(stack, index, maps)
                 done += 1
@@ -207,7 +234,7 @@ class AutomaticPredictor:
                     progress(done, total)
         if mean is not None:
             for index in range(stacks[0].shape[0]):
-                canvas.draw(index, mean.maps(stacks[0], index))
+                draw(index, mean.maps(stacks[0], index))
 
 
 def _require_fit(estimator: Estimator, networks: Sequence[ClassNetwork]) -> None:

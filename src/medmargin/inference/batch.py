@@ -15,6 +15,7 @@ from medmargin.errors import BudgetError, ConfigError, DataError, ToolkitError
 from medmargin.imaging import Volume
 from medmargin.inference.budget import peak_memory
 from medmargin.inference.segmentation import PROMPTS_FROM_USER, Segmentation
+from medmargin.inference.trust import CaseTrust
 from medmargin.prompts.types import Prompt
 from medmargin.storage import write_json
 
@@ -59,6 +60,7 @@ class CaseResult:
         case: its name. files: written for it. seconds: reading, predicting and writing.
         peak_memory: most bytes the process had held when the case was done, None where the system does not say.
         segmentation: the answer, for callers that keep it; None otherwise.
+        trust: what to expect of it, from a calibrated run.
     """
 
     case: str
@@ -66,6 +68,7 @@ class CaseResult:
     seconds: float
     peak_memory: int | None
     segmentation: Segmentation | None = None
+    trust: CaseTrust | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,8 @@ def predict_cases(
             write_json(folder / FAILURES, [asdict(failure) for failure in failures])
             continue
         seconds = time.perf_counter() - start
-        results.append(CaseResult(job.name, tuple(files), seconds, peak_memory(), segmentation if keep else None))
+        kept = segmentation if keep else None
+        results.append(CaseResult(job.name, tuple(files), seconds, peak_memory(), kept, segmentation.trust))
     if progress is not None:
         progress(len(jobs), len(jobs), "")
     return BatchResult(tuple(results), tuple(failures))

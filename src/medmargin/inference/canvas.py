@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from medmargin.inference.margins import Reached
 from medmargin.uncertainty.decomposition import Decomposition
 from medmargin.uncertainty.volumes import VolumeSamples
 
@@ -37,6 +38,7 @@ class Canvas:
         members: answers averaged per object.
         later_overwrites: who gets a voxel that several structures claim.
         keep_probabilities: whether to keep a map per structure.
+        reached: takes the thresholds that structures reach, or None.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class Canvas:
         members: int,
         later_overwrites: bool = False,
         keep_probabilities: bool = True,
+        reached: Reached | None = None,
     ) -> None:
         self.labels = np.full(shape, -1, np.int16)  # index of the structure, -1 background
         self.total = np.zeros(shape, np.float32)
         self.aleatoric = np.zeros(shape, np.float32)
         self.probabilities = np.zeros((structures, *shape), np.float32) if keep_probabilities else None
         self.samples = VolumeSamples(structures, members)
+        self.reached = reached
         self._chosen = np.zeros(shape, np.float32)  # probability of the structure that has the voxel
         self._later_overwrites = later_overwrites
 
@@ -74,6 +78,8 @@ class Canvas:
         if self.probabilities is not None:
             drawn = self.probabilities[structure][region]
             np.maximum(drawn, probabilities, out=drawn)
+        if self.reached is not None:
+            self.reached.draw(structure, region, probabilities)
 
     def probability_inside(self, structure: int) -> tuple[int, float]:
         """Count the voxels a structure has, and sum its probability over them."""

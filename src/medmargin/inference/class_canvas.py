@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medmargin.inference.class_maps import ClassMaps
+from medmargin.inference.margins import Reached
 from medmargin.inference.stack import SliceStack
 from medmargin.uncertainty.decomposition import class_entropy
 from medmargin.uncertainty.volumes import VolumeSamples
@@ -19,10 +20,17 @@ class ClassCanvas:
         structures: number of classes without the background.
         members: answers per voxel whose volumes are sampled.
         keep_probabilities: whether to keep a map per structure.
+        reached: takes the thresholds that structures reach, or None.
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], *, structures: int, members: int, keep_probabilities: bool = True
+        self,
+        shape: tuple[int, int, int],
+        *,
+        structures: int,
+        members: int,
+        keep_probabilities: bool = True,
+        reached: Reached | None = None,
     ) -> None:
         self.labels = np.full(shape, -1, np.int16)  # index of the structure, -1 background
         self.total = np.zeros(shape, np.float32)
@@ -30,6 +38,7 @@ class ClassCanvas:
         self.further: dict[str, NDArray[np.float32]] = {}
         self.probabilities = np.zeros((structures, *shape), np.float32) if keep_probabilities else None
         self.samples = VolumeSamples(structures, members)
+        self.reached = reached
         self._chosen = np.zeros(shape, np.float32)  # probability of the class that has the voxel
 
     def sample(self, member: int, probabilities: NDArray[np.float32]) -> None:
@@ -46,6 +55,9 @@ class ClassCanvas:
             self.further.setdefault(name, np.zeros_like(self.total))[index] = values
         if self.probabilities is not None:
             self.probabilities[:, index] = maps.probabilities[1:]
+        if self.reached is not None:
+            for structure, values in enumerate(maps.probabilities[1:]):
+                self.reached.draw(structure, np.s_[index], values)
 
     def probability_inside(self, structure: int) -> tuple[int, float]:
         """Count the voxels a structure has, and sum its probability over them."""

@@ -46,6 +46,7 @@ class ClassMoments:
         self._moments = RunningMoments(class_entropy)
         self._dirichlet: Decomposition | None = None
         self._further: dict[str, NDArray[np.float32]] = {}
+        self.vacuity: NDArray[np.float32] | None = None  # [H, W] of the pass added last
 
     def add(self, logits: NDArray[np.float32], edges: NDArray[np.float32] | None) -> NDArray[np.float32]:
         """Take in one pass.
@@ -57,6 +58,7 @@ class ClassMoments:
             The pass's class probabilities [K, H, W].
         """
         probabilities, further = self._answer(logits)
+        self.vacuity = further.get("vacuity")
         self._moments.add(probabilities)
         if edges is not None:
             found = opinion(torch.from_numpy(edges)[None])

@@ -9,6 +9,7 @@
 
 Every case also gets `<case>_uncertainty.nii.gz` (total), `<case>_uncertainty_aleatoric.nii.gz` and `_epistemic.nii.gz`
 where they are known, `<case>_confidence.csv` and `.json`, and, when asked, `<case>_prob_<label>.nii.gz` per structure.
+A calibrated run adds `<case>_margin_<label>.nii.gz` per structure: 0 surely outside, 1 undecided, 2 surely inside.
 Networks that give evidence or edges add maps in [0, 1], in steps of 1/250:
 
 | map | holds |
@@ -63,6 +64,10 @@ def _files(segmentation: Segmentation, folder: Path, name: str, *, probabilities
         for structure, values in zip(segmentation.structures, segmentation.probabilities, strict=True):
             path = folder / f"{name}_prob_{structure.label}.nii.gz"
             yield imaging.write_map(path, values, image, description=f"probability of {structure.name}", compact=True)
+    for structure in segmentation.with_margin:
+        names = {1: f"{structure.name} undecided", 2: f"{structure.name} surely inside"}
+        path = folder / f"{name}_margin_{structure.label}.nii.gz"
+        yield imaging.write_labels(path, segmentation.margin(structure.name), image, names=names)
     if image.format == "dicom":
         yield from _dicom_files(segmentation, folder, name)
     yield [_table(folder / f"{name}_confidence.csv", segmentation.structures)]

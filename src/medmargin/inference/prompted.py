@@ -12,17 +12,22 @@ from medmargin.errors import ConfigError, PromptError
 from medmargin.imaging import Volume
 from medmargin.inference.budget import plan_batches
 from medmargin.inference.canvas import Canvas
+from medmargin.inference.embedding import image_embedding
 from medmargin.inference.framing import Framing
+from medmargin.inference.margins import thresholds_reached
 from medmargin.inference.network import BatchedNetwork, predicting
 from medmargin.inference.prompt_checks import case_of
+from medmargin.inference.recalibration import ObjectRescaling, concluded
 from medmargin.inference.results import segmentation_of
 from medmargin.inference.scenes import SceneSegmenter
 from medmargin.inference.segmentation import PROMPTS_FROM_USER, SINGLE_ANSWER, Segmentation
 from medmargin.inference.slices import segment_prompted_slices, segment_sweeps
 from medmargin.inference.stack import Normalise, SliceStack
 from medmargin.inference.targets import Target, targets_from
+from medmargin.inference.trust import Trust
 from medmargin.networks.promptable import Promptable
 from medmargin.prompts.types import Prompt
+from medmargin.uncertainty.calibration import Calibration
 from medmargin.uncertainty.prompt_perturbation import Member, PromptPerturbation
 
 Progress = Callable[[int, int], None]
@@ -41,6 +46,9 @@ class PromptedPredictor:
         level: of the volume intervals, in (0, 1).
         memory: bytes the process may hold; None aims at 4 GiB without refusing anything.
         threads: threads of the network while it predicts; None leaves torch's setting.
+
+    Attributes:
+        calibration, trust: what held-out patients taught, to be set afterwards; None: not calibrated.
 
     Raises:
         ConfigError: a value out of range.
@@ -69,6 +77,8 @@ class PromptedPredictor:
         self.uncertainty = uncertainty
         self.enlarge, self.level = enlarge, level
         self.memory, self.threads = memory, threads
+        self.calibration: Calibration | None = None
+        self.trust: Trust | None = None
 
     @property
     def forward_passes(self) -> int:
@@ -115,18 +125,25 @@ class PromptedPredictor:
         indices = {name: index for index, name in enumerate(structures)}
         targets, warnings = targets_from(prompts, indices, stack=stack, volume=volume)
         members = self.uncertainty.plan() if self.uncertainty else (Member(),)
+        calibration = self.calibration
+        strangers = [name for name in structures if calibration is not None and name not in calibration.structures]
+        warnings += [f"'{name}' was not among the calibrated structures: it is not calibrated" for name in strangers]
         canvas = Canvas(
             stack.shape,
             structures=len(structures),
             members=len(members),
             later_overwrites=volume.format == "npz" if later_overwrites is None else later_overwrites,
             keep_probabilities=probabilities,
+            reached=thresholds_reached(calibration, [*structures], stack.shape),
         )
         with predicting([self.network], self.threads):
             network = BatchedNetwork(self.network, batches)
-            segmenter = SceneSegmenter(network, members, framing=self.framing, stack=stack, canvas=canvas)
+            rescaling = None if calibration is None else ObjectRescaling(calibration, [*structures])
+            segmenter = SceneSegmenter(
+                network, members, framing=self.framing, stack=stack, canvas=canvas, rescaling=rescaling
+            )
             self._segment(segmenter, targets, progress)
-        return segmentation_of(
+        answer = segmentation_of(
             canvas,
             stack=stack,
             image=volume,
@@ -136,7 +153,12 @@ class PromptedPredictor:
             uncertainty_source=self.uncertainty.name if self.uncertainty else SINGLE_ANSWER,
             forward_passes=len(members),
             warnings=(*stack.warnings, *warnings),
+            reached=canvas.reached,
+            calibrated=calibration is not None and not strangers,
         )
+        needs_embedding = self.trust is not None and self.trust.needs_embedding
+        embedding = image_embedding(self.network, stack, self.threads) if needs_embedding else None
+        return concluded(answer, calibration, self.trust, embedding)
 
     def _segment(self, segmenter: SceneSegmenter, targets: Sequence[Target], progress: Progress | None) -> None:
         total = sum(target.slices for target in targets)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medmargin.imaging import Volume
+from medmargin.inference.margins import Reached
 from medmargin.inference.segmentation import Segmentation, StructureResult
 from medmargin.inference.stack import SliceStack
 from medmargin.uncertainty.volumes import VolumeSamples, expected_dice, volume_interval
@@ -42,6 +43,8 @@ def segmentation_of(
     is_split: bool | None = None,
     maps: Mapping[str, NDArray[np.float32]] | None = None,
     flag_threshold: float | None = None,
+    reached: Reached | None = None,
+    calibrated: bool = False,
 ) -> Segmentation:
     """Bring everything on the canvas to the grid of `image` and measure its structures.
 
@@ -52,6 +55,8 @@ def segmentation_of(
         is_split: whether the canvas holds an aleatoric part; None says so where several answers were averaged.
         maps: name -> further map in [0, 1] in the stack's orientation. flag_threshold: of the vacuity, see
             `Segmentation`.
+        reached: thresholds that structures reach, in the stack's orientation. calibrated: whether the canvas was drawn
+            with rescaled probabilities.
     """
     values = np.array([*structures.values(), 0])  # index -1 is the background
     values = values.astype(np.min_scalar_type(int(values.max())))
@@ -80,6 +85,8 @@ def segmentation_of(
         warnings=warnings,
         maps={name: stack.restore_map(values) for name, values in (maps or {}).items()},
         flag_threshold=flag_threshold,
+        calibrated=calibrated,
+        margins=None if reached is None else reached.restored(stack.restore_labels),
     )
 
 

@@ -13,6 +13,7 @@ from medmargin.inference.canvas import Canvas, Region
 from medmargin.inference.framing import Framing
 from medmargin.inference.mirrors import mirror_box, mirror_map, mirror_points
 from medmargin.inference.network import Ask, BatchedNetwork
+from medmargin.inference.recalibration import ObjectRescaling
 from medmargin.inference.stack import SliceStack
 from medmargin.inference.targets import Cue, Target
 from medmargin.networks.promptable import Embedding
@@ -64,12 +65,21 @@ class SceneSegmenter:
     Args:
         network: what to ask. members: how to ask, one entry per answer.
         framing: policy of the frames. stack: the image. canvas: takes the answers.
+        rescaling: of a calibrated run. Slices are followed by the masks as the network gives them, so that the same
+            prompts are asked with and without it.
     """
 
     def __init__(
-        self, network: BatchedNetwork, members: Sequence[Member], *, framing: Framing, stack: SliceStack, canvas: Canvas
+        self,
+        network: BatchedNetwork,
+        members: Sequence[Member],
+        *,
+        framing: Framing,
+        stack: SliceStack,
+        canvas: Canvas,
+        rescaling: ObjectRescaling | None = None,
     ) -> None:
-        self.network, self.members = network, members
+        self.network, self.members, self.rescaling = network, members, rescaling
         self.framing, self.stack, self.canvas = framing, stack, canvas
         self.flips: list[Flip] = list(dict.fromkeys(member.flip for member in members))
 
@@ -129,7 +139,13 @@ class SceneSegmenter:
             logits = mirror_map(next(answers), member.flip, frame.resized)
             probabilities = expit(frame.restore(logits, height, width, fill=0.0))
             moments.add(probabilities)
-            self.canvas.samples.add(structure, index, probabilities)
             masks.append(probabilities > 0.5)
-        self.canvas.draw(structure, region, moments.probabilities, moments.decomposition())
+            if self.rescaling is not None:
+                probabilities = self.rescaling.probabilities(structure, probabilities)
+            self.canvas.samples.add(structure, index, probabilities)
+        mean, parts = moments.probabilities, moments.decomposition()
+        if self.rescaling is not None:
+            mean = self.rescaling.probabilities(structure, mean)
+            parts = self.rescaling.parts(mean, parts)
+        self.canvas.draw(structure, region, mean, parts)
         return masks

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medmargin.errors import ConfigError
 from medmargin.imaging import Volume
 
+if TYPE_CHECKING:
+    from medmargin.inference.margins import Margins
+    from medmargin.inference.trust import CaseTrust
+
 PROMPTS_FROM_USER = "user"
-NO_PROMPTS = "none"
 PROMPTS_FROM_LABELS = "labels (evaluation only)"
 NO_PROMPTS = "none"
 SINGLE_ANSWER = "entropy of a single answer"
@@ -26,9 +30,13 @@ class StructureResult:
         name, label: of the structure; its value in the label map.
         voxels: voxels the label map gives to the structure. low_voxels, high_voxels: interval at `level`.
         volume_ml, low_ml, high_ml: the same in millilitres, low <= volume <= high; None where `reason` says why.
-        level: share of the model's own volume distribution inside the interval.
+        level: share of the model's own volume distribution inside the interval or, where it is `guaranteed`, of new
+            patients whose volume lies in it.
         confidence: expected Dice of the mask under the model's voxel probabilities, in [0, 1].
         reason: why there are no millilitres; empty where there are.
+        guaranteed: whether held-out patients stand for the interval.
+        predicted_dice: Dice to expect of the mask, learned from held-out patients. dice_at_least: its lower bound. None
+            where the run is not calibrated, or could not learn it.
     """
 
     name: str
@@ -42,6 +50,9 @@ class StructureResult:
     level: float
     confidence: float
     reason: str = ""
+    guaranteed: bool = False
+    predicted_dice: float | None = None
+    dice_at_least: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +76,8 @@ class Segmentation:
         maps: further maps [I, J, K] in [0, 1], where the network gives them: "vacuity" (share of the answer that no
             evidence backs), "edge" (probability of an edge) and "edge_uncertainty".
         flag_threshold: vacuity above which a voxel is flagged for a look, or None where training has not set one.
+        margins: where structures surely are and are not, see `margin`; None without calibration.
+        trust: what to expect of the whole case; None without calibration.
     """
 
     labels: NDArray[np.unsignedinteger]
@@ -79,11 +92,32 @@ class Segmentation:
     warnings: tuple[str, ...] = ()
     maps: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     flag_threshold: float | None = None
+    margins: Margins | None = field(default=None, repr=False)
+    trust: CaseTrust | None = field(default=None, repr=False)
 
     @property
     def names(self) -> dict[int, str]:
         """Label value -> structure name."""
         return {structure.label: structure.name for structure in self.structures}
+
+    @property
+    def with_margin(self) -> list[StructureResult]:
+        """The structures that have a guaranteed margin."""
+        known = () if self.margins is None else self.margins.known
+        return [structure for structure, is_known in zip(self.structures, known, strict=False) if is_known]
+
+    def margin(self, structure: str) -> NDArray[np.uint8]:
+        """Mark [I, J, K] where a structure surely is not (0), may be (1) and surely is (2).
+
+        Raises:
+            ConfigError: no such structure, or calibration guarantees nothing for it.
+        """
+        for index, found in enumerate(self.structures):
+            if found.name == structure and self.margins is not None and self.margins.known[index]:
+                return self.margins.regions(index, self.labels == found.label)
+        raise ConfigError(
+            f"no margin for '{structure}': structures with one are {', '.join(s.name for s in self.with_margin) or '-'}"
+        )
 
     def summary(self) -> dict[str, Any]:
         """Describe the answer without its maps, ready for JSON."""
@@ -93,6 +127,7 @@ class Segmentation:
             "uncertainty": {"source": self.uncertainty_source, "forward_passes": self.forward_passes, "unit": "nats"},
             "flagged": self._flagged(),
             "structures": [asdict(structure) for structure in self.structures],
+            **_or_reason("trust", self.trust and self.trust.summary(), "the run is not calibrated"),
             "warnings": list(self.warnings),
         }
 
@@ -122,3 +157,7 @@ class Segmentation:
         from medmargin.inference.output import save_segmentation
 
         return save_segmentation(self, Path(folder), name, probabilities=probabilities)
+
+
+def _or_reason(name: str, found: Any, reason: str) -> dict[str, Any]:
+    return {name: found} if found is not None else {name: None, f"{name}_reason": reason}

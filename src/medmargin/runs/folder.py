@@ -69,6 +69,11 @@ class RunPaths:
         return self.folder / "calibration.json"
 
     @property
+    def trust(self) -> Path:
+        """What they taught about trusting whole cases (after `calibrate`)."""
+        return self.folder / "trust.json"
+
+    @property
     def best_weights(self) -> Path:
         """The weights with the best validation score so far."""
         return self.folder / "checkpoints" / "best.safetensors"

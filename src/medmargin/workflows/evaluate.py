@@ -22,8 +22,11 @@ from medmargin.evaluation.volumes import VolumeInterval
 from medmargin.imaging import Volume
 from medmargin.inference.budget import parse_memory
 from medmargin.inference.segmentation import NO_PROMPTS, PROMPTS_FROM_LABELS, SINGLE_ANSWER, Segmentation
+from medmargin.workflows.calibrated import switched_off
 from medmargin.workflows.model import Model, describe, for_task, load
+from medmargin.workflows.rater_labels import load_rater_labels
 from medmargin.workflows.true_prompts import floors_of_labels, prompts_of_labels
+from medmargin.workflows.trust import predicted_dice_entry, summarise_trust
 
 Progress = Callable[[int, int, str], None]
 Each = Callable[[Case, Volume, Segmentation | None], None]
@@ -39,6 +42,7 @@ def evaluate(
     prompts_from: str | None = None,
     uncertainty: str | None = None,
     members: Sequence[Path | str] = (),
+    calibrated: bool = True,
     report: Path | str | None = None,
     memory: str | None = None,
     nsd_tolerance: float | None = None,
@@ -53,8 +57,9 @@ def evaluate(
         split: which side of the split; split_file, fold: see `open_dataset`.
         prompts_from: "labels": the true box of every object (per slice in 3-D). The answer then holds the Dice that
             the boxes alone would score. None: so for a promptable system, and no prompt for an automatic one.
-        uncertainty, members, memory: see `load`.
-        report: HTML file to write.
+        uncertainty, members, calibrated, memory: see `load`.
+        report: HTML or PDF file to write. A calibrated run is then measured once more without its calibration, and the
+            answer holds that as `calibration_before`.
         nsd_tolerance: in mm (px where the spacing is unknown); by default 1 mm or 2 px.
         each: called with every case, its label and its answer (None where there was nothing to ask).
         progress: called with (cases done, all cases, name).
@@ -69,12 +74,13 @@ def evaluate(
         raise ConfigError(f"--prompts-from '{prompts_from}': an evaluation takes prompts from 'labels'")
     data = open_dataset(dataset, split_file=split_file)
     limit = parse_memory(memory) if memory else None
-    model = for_task(load(run, memory=limit, uncertainty=uncertainty, members=members), data.task)
+    model = load(run, memory=limit, uncertainty=uncertainty, members=members, calibrated=calibrated)
+    model = for_task(model, data.task)
     prompted = prompts_from == "labels" or not model.automatic
-    _refuse_other_structures(model, data.task)
+    refuse_other_structures(model, data.task)
     cases = data.split(split, fold)
     failed: list[dict[str, str]] = []
-    gallery, warnings = Gallery(), list[str]()
+    gallery, warnings = Gallery(), [model.warning] if model.warning else []
     results = _measured(model, data.task, cases, prompted, failed, gallery, warnings, nsd_tolerance, each, progress)
     estimator = model.predictor.uncertainty
     answer = summarise(
@@ -82,16 +88,48 @@ def evaluate(
         failed=failed,
         source=estimator.name if estimator else SINGLE_ANSWER,
         forward_passes=model.predictor.forward_passes,
+        calibrated=model.calibrated,
         run=describe(model),
     )
+    answer["summary"]["trust"] = summarise_trust(answer["cases"])
+    if answer["summary"]["trust"] is None:
+        answer["summary"]["trust_reason"] = "no Dice was predicted" if model.calibrated else "the run is not calibrated"
+    if model.warning:
+        answer["warning"] = model.warning
     source = PROMPTS_FROM_LABELS if prompted else NO_PROMPTS
     answer["data"] = {"name": data.name, "split": split, "fold": fold, "prompts": source}
     if not answer["cases"] and failed:
         raise DataError(f"none of the {len(failed)} cases could be measured. The first: {failed[0]['error']}")
+    if report is not None and model.calibrated:
+        answer["calibration_before"] = _before(model, data.task, cases, prompted, nsd_tolerance, progress)
     if report is not None:
         title = f"{model.run.config.system} on {data.name} ({split})"
-        write_report(report, answer, gallery.pictures, structures=data.task.structures, title=title, warnings=warnings)
+        write_report(
+            report, answer, gallery.pictures, structures=data.task.structures, title=title, warnings=warnings,
+            contrast=gallery.contrast,
+        )  # fmt: skip
     return answer
+
+
+def _before(
+    model: Model,
+    task: Task,
+    cases: tuple[Case, ...],
+    prompted: bool,
+    nsd_tolerance: float | None,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """Measure the same cases without calibration: the points of the curves and the figures of the uncertainty."""
+    with switched_off(model.predictor):
+        results = _measured(model, task, cases, prompted, [], Gallery(), [], nsd_tolerance, None, progress)
+        before = summarise(results)
+    summary = before["summary"]
+    return {
+        **before["curves"],
+        "uncertainty": summary["uncertainty"],
+        "volume_coverage": summary["volume_coverage"],
+        "mean": summary["mean"],
+    }
 
 
 def _measured(
@@ -115,23 +153,27 @@ def _measured(
             if label is None:
                 raise DataError(f"case '{case.name}' has no label to measure against")
             began = time.perf_counter()
-            answer = _answered(model, image, label, task, prompted=prompted)
+            answer = answered(model, image, label, task, prompted=prompted)
             seconds = time.perf_counter() - began
             result = _result(case, image, label, answer, task, nsd_tolerance, seconds, with_floors=prompted)
         except (ToolkitError, OSError, MemoryError) as error:
             failed.append({"case": case.name, "error": f"{type(error).__name__}: {error}"})
             continue
+        if answer is not None and answer.trust is not None:
+            result.entry["predicted_dice"] = predicted_dice_entry(answer.trust)
+            result.entry["out_of_distribution"] = answer.trust.summary()["out_of_distribution"]
         if each is not None:
             each(case, label, answer)
         warnings += [f"{case.name}: {text}" for text in (*image.warnings, *label.warnings)]
         total = np.zeros(image.grid.shape, np.float32) if answer is None else answer.uncertainty["total"]
-        gallery.offer(result, image, label.voxels[0], _labels(answer, label), total)
+        edge = None if answer is None else answer.maps.get("edge")
+        gallery.offer(result, image, label.voxels[0], _labels(answer, label), total, edge=edge)
         yield result
     if progress is not None:
         progress(len(cases), len(cases), "")
 
 
-def _answered(model: Model, image: Volume, label: Volume, task: Task, *, prompted: bool) -> Segmentation | None:
+def answered(model: Model, image: Volume, label: Volume, task: Task, *, prompted: bool) -> Segmentation | None:
     """Ask, with the true boxes where wanted; None where a promptable system has nothing labelled to be asked for."""
     prompts = prompts_of_labels(label, task.structures, dims=image.dims) if prompted else []
     if not prompts and model.automatic:
@@ -173,6 +215,8 @@ def _result(
         floors=floors_of_labels(label, task.structures, dims=image.dims) if with_floors else None,
         nsd_tolerance=nsd_tolerance,
         seconds=seconds,
+        raters=load_rater_labels(case, task, image),
+        attributes=case.attributes,
     )
 
 
@@ -186,7 +230,8 @@ def _interval(found: Any) -> VolumeInterval:
     return VolumeInterval(found.volume_ml, found.low_ml, found.high_ml, found.level)
 
 
-def _refuse_other_structures(model: Model, task: Task) -> None:
+def refuse_other_structures(model: Model, task: Task) -> None:
+    """Refuse a data set that asks for structures the run does not know."""
     trained = model.task.structures
     if trained and set(task.structures) - set(trained):
         raise ConfigError(

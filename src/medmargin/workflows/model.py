@@ -32,11 +32,18 @@ class Model:
     Attributes:
         run: where it comes from. task: what it was trained for; without structures it answers any prompt.
         predictor: what it answers with.
+        warning: why its calibration is not used, where it has one that does not fit.
     """
 
     run: Run
     task: Task
     predictor: PromptedPredictor | AutomaticPredictor
+    warning: str = ""
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether its answers are calibrated by held-out patients."""
+        return self.predictor.calibration is not None
 
     @property
     def automatic(self) -> bool:
@@ -95,6 +102,7 @@ def load(
     memory: int | None = None,
     uncertainty: str | None = None,
     members: Sequence[Path | str] = (),
+    calibrated: bool = True,
 ) -> Model:
     """Load a trained system.
 
@@ -103,22 +111,26 @@ def load(
         memory: bytes the process may hold; None aims at 4 GiB.
         uncertainty: name of an estimator, see `workflows.uncertainty`; None takes the system's own.
         members: further runs of the same system and task, trained with other seeds: a deep ensemble with `run`.
+        calibrated: use the run's calibration, where it has one for this estimator; where it has one for another, the
+            model warns and is not calibrated.
 
     Raises:
-        CheckpointError: no such run, or its weights are damaged or do not fit.
+        CheckpointError: no such run, or its weights or its calibration are damaged or do not fit.
         ConfigError: unknown kind of uncertainty, or a run of a version with other arguments.
     """
+    from medmargin.workflows.calibrated import attach_calibration
     from medmargin.workflows.uncertainty import choose_uncertainty
 
-    found = read_run(_folder(run))
+    found = read_run(find_run(run))
     task = Task(**{**found.config.task, "channels": tuple(found.config.task["channels"])})
     predictor = _trained(found, task).predictor()
     predictor.memory = memory
-    others = [read_run(_folder(member)) for member in members]
+    others = [read_run(find_run(member)) for member in members]
     for other in others:
         _refuse_another_kind(found, other)
     choose_uncertainty(uncertainty, predictor, found, [_trained(other, task).network for other in others])
-    return Model(found, task, predictor)
+    warning = attach_calibration(predictor, found, others) if calibrated else ""
+    return Model(found, task, predictor, warning)
 
 
 def _trained(run: Run, task: Task) -> System:
@@ -159,7 +171,12 @@ def for_task(model: Model, task: Task) -> Model:
     return model if model.task.structures else replace(model, task=task)
 
 
-def _folder(run: Path | str) -> Path:
+def find_run(run: Path | str) -> Path:
+    """Find a run folder, or that of shipped weights by their slug.
+
+    Raises:
+        CheckpointError: there is none.
+    """
     path = Path(run)
     if path.is_dir():
         return path

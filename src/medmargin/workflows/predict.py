@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from medmargin.prompts.placement import to_voxels
 from medmargin.prompts.types import Prompt
 from medmargin.workflows.model import Model, load
 from medmargin.workflows.true_prompts import prompts_of_labels
+from medmargin.workflows.trust import write_review
 
 _IMAGES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npz")
 PromptsOf = Callable[[str, Volume], Sequence[Prompt]]
@@ -42,6 +43,7 @@ def predict(
     to_gray: bool = False,
     uncertainty: str | None = None,
     members: Sequence[Path | str] = (),
+    calibrated: bool = True,
     probabilities: bool = False,
     memory: str | None = None,
     progress: Callable[[int, int, str], None] | None = None,
@@ -59,7 +61,7 @@ def predict(
         split: of a data set: "train", "val", "test", ...
         series: which DICOM series of a folder. volume_index: which time point of a 4-D file.
         to_gray: turn colour pictures into grey ones.
-        uncertainty, members: see `load`. probabilities: write probability maps. memory: such as "4G".
+        uncertainty, members, calibrated: see `load`. probabilities: write probability maps. memory: such as "4G".
         progress: called with (cases done, all cases, name).
 
     Returns:
@@ -69,12 +71,13 @@ def predict(
         ConfigError, PromptError: no input, no prompt, or prompts of two kinds that exclude each other.
     """
     limit = parse_memory(memory) if memory else None
-    model = load(run, memory=limit, uncertainty=uncertainty, members=members)
+    model = load(run, memory=limit, uncertainty=uncertainty, members=members, calibrated=calibrated)
     prompts_of = _prompt_source(model, box, structure, boxes, points, prompts_from, in_mm=in_mm)
     read = partial(read_image, series=series, volume_index=volume_index, to_gray=to_gray)
     jobs: list[Job] = []
+    patients: dict[str, str] = {}
     for given in inputs:
-        jobs += _jobs(given, prompts_of, read, split=split)
+        jobs += _jobs(given, prompts_of, read, patients, split=split)
     if not jobs:
         raise ConfigError(f"no image found in {', '.join(str(given) for given in inputs)}")
     is_asked = box is not None or boxes is not None or points is not None
@@ -83,17 +86,23 @@ def predict(
         model.predictor, jobs, out, labels=model.labels, prompts_source=source, probabilities=probabilities,
         progress=progress,
     )  # fmt: skip
-    return result, _answer(result, Path(out), source)
+    return result, _answer(result, Path(out), source, model, patients)
 
 
-def _answer(result: BatchResult, out: Path, source: str) -> dict[str, Any]:
+def _answer(result: BatchResult, out: Path, source: str, model: Model, patients: Mapping[str, str]) -> dict[str, Any]:
     cases = [
         {"case": case.case, "files": [str(file) for file in case.files], "seconds": round(case.seconds, 3),
          "peak_memory_bytes": case.peak_memory}
         for case in result.results
     ]  # fmt: skip
     failed = [{"case": failure.case, "error": failure.error} for failure in result.failures]
-    return {"out": str(out), "prompts": source, "cases": cases, "failed": failed}
+    answer = {"out": str(out), "prompts": source, "calibrated": model.calibrated, "cases": cases, "failed": failed}
+    if model.warning:
+        answer["warning"] = model.warning
+    reviewed = ((case.case, patients.get(case.case, case.case), case.trust) for case in result.results)
+    files, reason = write_review(out, reviewed)
+    answer["review"] = [str(file) for file in files] or None
+    return answer if files else answer | {"review_reason": reason}
 
 
 def _prompt_source(
@@ -142,11 +151,16 @@ def _placed(prompts: Sequence[Prompt], volume: Volume, *, in_mm: bool) -> list[P
     return [to_voxels(prompt, volume.grid) if in_mm else prompt for prompt in prompts]
 
 
-def _jobs(given: Path | str, prompts_of: PromptsOf, read: Reader, *, split: str | None) -> list[Job]:
+def _jobs(
+    given: Path | str, prompts_of: PromptsOf, read: Reader, patients: dict[str, str], *, split: str | None
+) -> list[Job]:
+    """List the cases of one input; `patients` takes the patient of each, where it is known."""
     path = Path(given)
     if split is not None or not path.exists():
         dataset = open_dataset(given)
-        return [_case_job(dataset, case, prompts_of) for case in dataset.split(split or "test")]
+        cases = dataset.split(split or "test")
+        patients |= {case.name: case.patient for case in cases}
+        return [_case_job(dataset, case, prompts_of) for case in cases]
     if path.is_file():
         return [_file_job(path, prompts_of, read)]
     images = sorted(file for file in path.iterdir() if file.is_file() and file.name.lower().endswith(_IMAGES))
