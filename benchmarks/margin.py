@@ -41,12 +41,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--init", default="shipped")
     parser.add_argument("--runs", type=Path, default=Path("runs/udeg-net"))
+    parser.add_argument("--estimators", nargs="*", help="some of the table's rows, by name; default: all")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
     options = parser.parse_args()
     for dataset in options.datasets:
         split = four_sides(dataset, options.runs)
         study = Study(dataset, split, options.steps, options.init, options.runs, pairs(options.set))
-        found = {name: measured(study, name, *ask) for name, ask in estimators(study).items()}
+        asks = estimators(study)
+        found = {name: measured(study, name, *asks[name]) for name in options.estimators or asks}
         report(study, found, volumes_over_splits(study))
 
 
@@ -76,7 +78,8 @@ def measured(study: Study, name: str, run: Path, estimator: str, members: tuple[
     fitted = calibrate(run, study.dataset, level=_LEVEL, **ask)
     after = evaluate(run, study.dataset, split="test", **ask)
     content = {
-        "passes": before["summary"]["uncertainty"]["forward_passes"], "rescaling": fitted["rescaling"],
+        "passes": before["summary"]["uncertainty"]["forward_passes"],
+        "rescaling": fitted["rescaling"]["all classes"]["kind"],
         "patients": fitted["patients"], "before": _figures(before), "after": _figures(after),
         "trust": after["summary"].get("trust"), "n": after["summary"]["n_patients"],
     }  # fmt: skip
@@ -168,13 +171,13 @@ def report(study: Study, found: dict[str, dict[str, Any]], volumes: dict[str, di
         notes="One evidential pass. Coverage: mean ± standard deviation over the splits, calibrated on one half and "
         "counted on the other. Widths relative to the true volume. Own: the model's intervals before calibration.",
     )  # fmt: skip
-    one = found["evidential"]
+    one, many = found["evidential"], "deep ensemble"
     record(
         "udeg-net",
         what=f"{study.name}, {one['n']} test patients, {study.steps} laptop steps, calibrated on others",
         result=f"band ECE {one['before']['band_ece']:.3f} -> {one['after']['band_ece']:.3f}, band AUROC of errors "
-        f"{one['after']['band_auroc']:.3f} in one pass (ensemble of {_MEMBERS}: "
-        f"{found['deep ensemble']['after']['band_auroc']:.3f})",
+        f"{one['after']['band_auroc']:.3f} in one pass"
+        + (f" (ensemble of {_MEMBERS}: {found[many]['after']['band_auroc']:.3f})" if many in found else ""),
         command=f"python benchmarks/margin.py {Path(study.dataset).name} --steps {study.steps} --init {study.init}",
     )
 
@@ -185,7 +188,10 @@ _COLUMNS = {
 
 
 def _trust(found: dict[str, Any] | None) -> str:
-    return json.dumps(found) if found else ""
+    correlation = (found or {}).get("spearman") or {}
+    if correlation.get("rho") is None:
+        return ""
+    return f"{correlation['rho']:.2f} ({correlation['low']:.2f} to {correlation['high']:.2f})"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from medmargin.errors import ConfigError
 from medmargin.networks.blocks.layer_norm_2d import LayerNorm2d
 from medmargin.networks.evidence import Opinion, opinion
-from medmargin.networks.prompt_encoder import FourierPositions
+from medmargin.networks.prompt_encoder import FourierPositions, mask_branch
 from medmargin.networks.taps import TapLayout, Tapped
 
 _GROUPS = 8
@@ -141,15 +141,7 @@ class _DensePrompt(nn.Module):
 
     def __init__(self, dim: int, mask_channels: int) -> None:
         super().__init__()
-        self.downscaling = nn.Sequential(
-            nn.Conv2d(2, mask_channels // 4, 2, stride=2),
-            LayerNorm2d(mask_channels // 4),
-            nn.GELU(),
-            nn.Conv2d(mask_channels // 4, mask_channels, 2, stride=2),
-            LayerNorm2d(mask_channels),
-            nn.GELU(),
-            nn.Conv2d(mask_channels, dim, 1),
-        )
+        self.downscaling = mask_branch(2, mask_channels, dim)
         self.gamma = nn.Parameter(torch.full((dim,), _GAMMA))
 
     def forward(self, edges: Tensor, found: Opinion) -> Tensor:

@@ -39,6 +39,19 @@ class FourierPositions(nn.Module):
         return self(torch.stack([columns, rows], dim=-1)).permute(2, 0, 1)[None]
 
 
+def mask_branch(inside: int, hidden: int, dim: int) -> nn.Sequential:
+    """Build the branch from a dense prompt [N, inside, 4G, 4G] to the embedding's grid [N, dim, G, G]."""
+    return nn.Sequential(
+        nn.Conv2d(inside, hidden // 4, 2, stride=2),
+        LayerNorm2d(hidden // 4),
+        nn.GELU(),
+        nn.Conv2d(hidden // 4, hidden, 2, stride=2),
+        LayerNorm2d(hidden),
+        nn.GELU(),
+        nn.Conv2d(hidden, dim, 1),
+    )
+
+
 class PromptEncoder(nn.Module):
     """Encode prompts given in pixels of the padded network input.
 
@@ -57,15 +70,7 @@ class PromptEncoder(nn.Module):
         self.point_embeddings = nn.ModuleList([nn.Embedding(1, dim) for _ in range(4)])
         self.not_a_point_embed = nn.Embedding(1, dim)
         self.no_mask_embed = nn.Embedding(1, dim)
-        self.mask_downscaling = nn.Sequential(
-            nn.Conv2d(1, mask_channels // 4, 2, stride=2),
-            LayerNorm2d(mask_channels // 4),
-            nn.GELU(),
-            nn.Conv2d(mask_channels // 4, mask_channels, 2, stride=2),
-            LayerNorm2d(mask_channels),
-            nn.GELU(),
-            nn.Conv2d(mask_channels, dim, 1),
-        )
+        self.mask_downscaling = mask_branch(1, mask_channels, dim)
 
     def dense_positions(self) -> Tensor:
         """Positional code of the image embedding: [1, dim, G, G]."""

@@ -64,6 +64,11 @@ class RunPaths:
         return self.folder / "adapter.safetensors"
 
     @property
+    def evaluation(self) -> Path:
+        """The answer of the last `evaluate`."""
+        return self.folder / "metrics.json"
+
+    @property
     def calibration(self) -> Path:
         """What held-out patients taught (after `calibrate`)."""
         return self.folder / "calibration.json"

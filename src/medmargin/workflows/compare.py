@@ -10,7 +10,7 @@ from typing import Any
 from medmargin.errors import ConfigError, DataError
 from medmargin.evaluation.comparison import compare_results
 
-_EVALUATION = "metrics.json"  # of a run folder: its newest evaluation
+_EVALUATION = "metrics.json"  # of a run folder: its last evaluation
 _NEEDED = {"cases": list, "conventions": dict, "summary": dict}
 _NEEDED_OF_CASE = {"case": str, "patient": str, "structures": dict, "uncertainty": dict}
 

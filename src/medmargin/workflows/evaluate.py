@@ -22,6 +22,8 @@ from medmargin.evaluation.volumes import VolumeInterval
 from medmargin.imaging import Volume
 from medmargin.inference.budget import parse_memory
 from medmargin.inference.segmentation import NO_PROMPTS, PROMPTS_FROM_LABELS, SINGLE_ANSWER, Segmentation
+from medmargin.networks.starting_points import SHIPPED
+from medmargin.storage import write_json
 from medmargin.workflows.calibrated import switched_off
 from medmargin.workflows.model import Model, describe, for_task, load
 from medmargin.workflows.rater_labels import load_rater_labels
@@ -65,7 +67,7 @@ def evaluate(
         progress: called with (cases done, all cases, name).
 
     Returns:
-        The object of `evaluate --json`.
+        The object of `evaluate --json`, which is also left in the run folder as `metrics.json` (for `compare`).
 
     Raises:
         DataError: no such split, or no case of it has a label. ConfigError: an unknown source of prompts.
@@ -108,6 +110,8 @@ def evaluate(
             report, answer, gallery.pictures, structures=data.task.structures, title=title, warnings=warnings,
             contrast=gallery.contrast,
         )  # fmt: skip
+    if model.run.folder.parent != SHIPPED:
+        write_json(model.run.paths.evaluation, answer)
     return answer
 
 
