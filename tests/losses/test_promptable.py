@@ -161,10 +161,11 @@ def test_no_term_falls_below_its_minimum(
     report = PromptableLoss(shape_distance=shape_distance)(
         _prediction(torch.from_numpy(logits)[:, None]), _masks(*masks)
     )
-    assert all(value >= 0 and torch.isfinite(value) for value in report.terms.values())
+    rounding = -1e-6  # of a float32 mean over saturated pixels
+    assert all(value >= rounding and torch.isfinite(value) for value in report.terms.values())
     assert report.terms["mse"] <= 1
     assert report.terms["dice"] <= 1
-    assert report.total >= 0
+    assert report.total >= rounding
 
 
 @given(arrays(bool, (2, *SHAPE)))
