@@ -133,13 +133,16 @@ def report(study: Study, found: dict[str, list[dict[str, Any]]]) -> None:
         "Boundary Dice: within 2 voxels of the true border. ECE and AUROC of errors (entropy) over the whole image / "
         "within 3 voxels of a border. u: mean vacuity within 2 voxels of the border, beyond 6, and its own AUROC.",
     )
+    plain = "+ evidence"
     dice_mean = np.mean([r["dice"] for r in results])
     record(
         "udeg-net",
         what=f"{study.name}, {results[0]['cases']} unseen cases, {base}, {study.steps} laptop steps from {start}",
-        result=f"Dice {dice_mean:.3f} (no edge prompts {np.mean([r['dice'] for r in found['+ evidence']]):.3f})",
+        result=f"Dice {dice_mean:.3f}"
+        + (f" (no edge prompts {np.mean([r['dice'] for r in found[plain]]):.3f})" if plain in found else ""),
         command=f"python benchmarks/ablation_udeg_net.py {Path(study.dataset).name} --steps {study.steps} "
         f"--seeds {seeds} --init {study.init}"
+        + ("" if len(found) == len(ABLATION) else f" --variants {' '.join(str(ABLATION.index(v)) for v in found)}")
         + (f" --set {' '.join(f'{k}={v}' for k, v in study.settings.items())}" if study.settings else ""),
     )
 
