@@ -33,7 +33,7 @@ def answer(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("word", ["demo", "train", "predict", "evaluate", "systems", "verify"])
+@pytest.mark.parametrize("word", ["demo", "train", "predict", "evaluate", "calibrate", "compare", "systems", "verify"])
 def test_help_shows_an_example(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([word, "--help"]) == 0
     assert f"Example: medmargin {word}" in " ".join(capsys.readouterr().out.split())
@@ -92,7 +92,10 @@ def test_train_ends_with_the_promised_object(
 def test_evaluate_and_predict_answer_in_json(
     pictures: Path, run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    measured = answer(["evaluate", str(run_folder), str(pictures), "--json"], capsys)
+    table = tmp_path / "cases.csv"
+    measured = answer(["evaluate", str(run_folder), str(pictures), "--table", str(table), "--json"], capsys)
+    lines = table.read_text().splitlines()
+    assert len(lines) == 1 + sum(len(case["structures"]) for case in measured["cases"])
     assert {"cases", "failed", "summary", "calibrated", "conventions", "run", "versions"} <= measured.keys()
     assert measured["summary"]["floors"].keys() == {"box", "ellipse"}
     words = ["predict", str(run_folder), str(pictures), "--split", "test", "--out", str(tmp_path)]

@@ -26,6 +26,7 @@ def evaluate(
     members: Members = None,
     uncalibrated: Uncalibrated = False,
     report: Annotated[Path | None, typer.Option(help="HTML or PDF report to write.")] = None,
+    table: Annotated[Path | None, typer.Option(help="CSV to write: a line per case and structure.")] = None,
     nsd_tolerance: Annotated[float | None, typer.Option(help="In mm, or px where the spacing is unknown.")] = None,
     memory: Annotated[str | None, typer.Option(help="Most memory to use, for example 4G.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -53,6 +54,10 @@ def evaluate(
                 uncertainty=uncertainty, members=members or (), calibrated=not uncalibrated, report=report,
                 memory=memory, nsd_tolerance=nsd_tolerance, progress=progress,
             )  # fmt: skip
+    if table is not None:
+        from medmargin.evaluation.table import write_case_table
+
+        write_case_table(table, answer)
     if json:
         print_json(answer)
     else:
