@@ -36,6 +36,7 @@ from medmargin.evaluation.error_overlap import UEO_THRESHOLD, best_overlap, over
 from medmargin.evaluation.filtering import AREAS, curves_of_counts, filter_levels, joint_counts
 from medmargin.evaluation.risk_coverage import aurc, risk_coverage_of_errors
 from medmargin.evaluation.scoring_rules import brier_terms, likelihood_terms
+from medmargin.uncertainty.calibration.classes import fill_background
 
 ECE_BINS = 15
 MCE_VOXELS = 30  # a bin with fewer voxels has no say in the largest gap
@@ -167,9 +168,7 @@ def class_vector(
     for index, name in enumerate(structures, start=1):
         if name in probabilities:
             vector[index] = probabilities[name]
-    total = vector.sum(axis=0)
-    vector[0] = np.maximum(0.0, 1.0 - total)
-    vector /= np.maximum(total, 1.0)
+    fill_background(vector)
     return vector
 
 

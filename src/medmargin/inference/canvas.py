@@ -29,7 +29,41 @@ class Region(NamedTuple):
     columns: slice
 
 
-class Canvas:
+class SliceMaps:
+    """The maps [slices, height, width] of an answer while its slices are drawn; subclasses say how.
+
+    Args:
+        shape: (slices, height, width).
+        structures: number of structures, without the background.
+        members: answers per voxel whose volumes are sampled.
+        keep_probabilities: whether to keep a map per structure.
+        reached: takes the thresholds that structures reach, or None.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        *,
+        structures: int,
+        members: int,
+        keep_probabilities: bool = True,
+        reached: Reached | None = None,
+    ) -> None:
+        self.labels = np.full(shape, -1, np.int16)  # index of the structure, -1 background
+        self.total = np.zeros(shape, np.float32)
+        self.aleatoric = np.zeros(shape, np.float32)
+        self.probabilities = np.zeros((structures, *shape), np.float32) if keep_probabilities else None
+        self.samples = VolumeSamples(structures, members)
+        self.reached = reached
+        self._chosen = np.zeros(shape, np.float32)  # probability of what has the voxel
+
+    def probability_inside(self, structure: int) -> tuple[int, float]:
+        """Count the voxels a structure has, and sum its probability over them."""
+        mask = self.labels == structure
+        return int(mask.sum()), float(self._chosen[mask].sum(dtype=np.float64))
+
+
+class Canvas(SliceMaps):
     """Maps [slices, height, width] that objects are drawn on.
 
     Args:
@@ -51,13 +85,9 @@ class Canvas:
         keep_probabilities: bool = True,
         reached: Reached | None = None,
     ) -> None:
-        self.labels = np.full(shape, -1, np.int16)  # index of the structure, -1 background
-        self.total = np.zeros(shape, np.float32)
-        self.aleatoric = np.zeros(shape, np.float32)
-        self.probabilities = np.zeros((structures, *shape), np.float32) if keep_probabilities else None
-        self.samples = VolumeSamples(structures, members)
-        self.reached = reached
-        self._chosen = np.zeros(shape, np.float32)  # probability of the structure that has the voxel
+        super().__init__(
+            shape, structures=structures, members=members, keep_probabilities=keep_probabilities, reached=reached
+        )
         self._later_overwrites = later_overwrites
 
     def draw(
@@ -80,11 +110,6 @@ class Canvas:
             np.maximum(drawn, probabilities, out=drawn)
         if self.reached is not None:
             self.reached.draw(structure, region, probabilities)
-
-    def probability_inside(self, structure: int) -> tuple[int, float]:
-        """Count the voxels a structure has, and sum its probability over them."""
-        mask = self.labels == structure
-        return int(mask.sum()), float(self._chosen[mask].sum(dtype=np.float64))
 
 
 def _won(

@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from medmargin.inference.canvas import SliceMaps
 from medmargin.inference.class_maps import ClassMaps
-from medmargin.inference.margins import Reached
 from medmargin.inference.stack import SliceStack
 from medmargin.uncertainty.decomposition import class_entropy
-from medmargin.uncertainty.volumes import VolumeSamples
 
 
-class ClassCanvas:
-    """Maps [slices, height, width] that slices are drawn on, each once.
+class ClassCanvas(SliceMaps):
+    """Maps [slices, height, width] that slices are drawn on, each once; arguments as in `SliceMaps`.
 
-    Args:
-        shape: (slices, height, width).
-        structures: number of classes without the background.
-        members: answers per voxel whose volumes are sampled.
-        keep_probabilities: whether to keep a map per structure.
-        reached: takes the thresholds that structures reach, or None.
+    Attributes:
+        further: name -> map [slices, height, width] of what else the slices hold.
     """
 
-    def __init__(
-        self,
-        shape: tuple[int, int, int],
-        *,
-        structures: int,
-        members: int,
-        keep_probabilities: bool = True,
-        reached: Reached | None = None,
-    ) -> None:
-        self.labels = np.full(shape, -1, np.int16)  # index of the structure, -1 background
-        self.total = np.zeros(shape, np.float32)
-        self.aleatoric = np.zeros(shape, np.float32)
+    def __init__(self, shape: tuple[int, int, int], **options: Any) -> None:
+        super().__init__(shape, **options)
         self.further: dict[str, NDArray[np.float32]] = {}
-        self.probabilities = np.zeros((structures, *shape), np.float32) if keep_probabilities else None
-        self.samples = VolumeSamples(structures, members)
-        self.reached = reached
-        self._chosen = np.zeros(shape, np.float32)  # probability of the class that has the voxel
 
     def sample(self, member: int, probabilities: NDArray[np.float32]) -> None:
         """Count the volumes that one answer [K, H, W] gives the structures in one slice."""
@@ -58,11 +41,6 @@ class ClassCanvas:
         if self.reached is not None:
             for structure, values in enumerate(maps.probabilities[1:]):
                 self.reached.draw(structure, np.s_[index], values)
-
-    def probability_inside(self, structure: int) -> tuple[int, float]:
-        """Count the voxels a structure has, and sum its probability over them."""
-        mask = self.labels == structure
-        return int(mask.sum()), float(self._chosen[mask].sum(dtype=np.float64))
 
 
 class PlaneMean:

@@ -84,7 +84,9 @@ def train(
     arguments = resolve_arguments(system, chosen, settings or {})
     data = open_dataset(dataset, split_file=split)
     training = labelled_subset(data.split("train", fold), labelled, seed=seed)
-    task = replace(data.task, extent=slice_extent(training, data.task))
+    task = data.task
+    if "auto" in arguments.values():  # something is chosen by the data; nobody else waits for images to be read
+        task = replace(task, extent=slice_extent(training, task))
     torch.manual_seed(seed)  # of the first weights; what follows is seeded step by step
     built = build_system(system, task, arguments)
     stages = [make() for make in built.stages]

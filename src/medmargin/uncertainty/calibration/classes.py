@@ -13,16 +13,18 @@ _SLAB_BYTES = 32 << 20
 
 
 def with_background(structures: NDArray[Any]) -> NDArray[np.float32]:
-    """Put the background in front of structure probabilities [S, *spatial]: a new array [S + 1, *spatial], sums of 1.
-
-    background = max(0, 1 - sum of the structures), then all is divided by the sum (the rule of `evaluate`).
-    """
+    """Put the background in front of structure probabilities [S, *spatial]: a new [S + 1, *spatial], sums of 1."""
     classes = np.empty((len(structures) + 1, *structures.shape[1:]), np.float32)
     classes[1:] = structures
+    fill_background(classes)
+    return classes
+
+
+def fill_background(classes: NDArray[np.float32]) -> None:
+    """Set class 0 of [S + 1, *spatial] to max(0, 1 - sum of the structures) in place, then divide all by the sum."""
     total = classes[1:].sum(axis=0)
     classes[0] = np.maximum(0.0, 1.0 - total)
     classes /= np.maximum(total, 1.0)
-    return classes
 
 
 def slabs(shape: Sequence[int]) -> Iterator[slice]:
