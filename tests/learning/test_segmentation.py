@@ -26,7 +26,7 @@ from medmargin.learning import (
     fit,
 )
 from medmargin.learning.learner import _averaged
-from medmargin.learning.segmentation import confusion, pooled_dice
+from medmargin.learning.segmentation import class_overlaps, pooled_dice, region_overlaps
 from medmargin.losses.weighting import LossReport
 from medmargin.networks.evidence import opinion
 from medmargin.networks.prediction import Prediction
@@ -241,7 +241,7 @@ def test_boxes_reach_the_network_in_steps_that_have_them(tmp_path):
     before = network.network.box.weight.clone()
     given = []
     network.network.register_forward_pre_hook(
-        lambda module, inputs, keywords: given.append((module.training, keywords["boxes"] is not None)),
+        lambda module, inputs, keywords: given.append((module.training, keywords.get("boxes") is not None)),
         with_kwargs=True,
     )
     run(tmp_path, network, steps=12)
@@ -253,20 +253,30 @@ def test_dice_of_all_slices_together_counts_one_class_after_the_other():
     generator = torch.Generator().manual_seed(3)
     truth = torch.randint(0, 5, (6, 7, 3), generator=generator)
     found = torch.where(torch.rand(truth.shape, generator=generator) < 0.6, truth, truth.flip(1))
-    counts = confusion(found, truth, classes=6)  # class 5 is nowhere and does not count
+    counts = class_overlaps(found, truth, classes=6)  # class 5 is nowhere and does not count
     dice = []
     for value in range(1, 5):
         a, b = (found == value).numpy(), (truth == value).numpy()
         dice.append(2 * (a & b).sum() / (a.sum() + b.sum()))
     assert float(pooled_dice(counts)) == pytest.approx(np.mean(dice), rel=1e-6)
-    assert int(counts.sum()) == truth.numel()
+    is_right = (found == truth) & (truth > 0)
+    assert int(counts[:, 0].sum()) == int(is_right.sum())
+    assert int(counts[:, 2].sum()) == int((truth > 0).sum())
 
 
 def test_without_any_structure_dice_is_one_and_a_false_one_gives_zero():
     nothing, something = torch.zeros(2, 4, 4, dtype=torch.long), torch.zeros(2, 4, 4, dtype=torch.long)
     something[0, 0] = 2
-    assert float(pooled_dice(confusion(nothing, nothing, classes=3))) == 1
-    assert float(pooled_dice(confusion(something, nothing, classes=3))) == 0
+    assert float(pooled_dice(class_overlaps(nothing, nothing, classes=3))) == 1
+    assert float(pooled_dice(class_overlaps(something, nothing, classes=3))) == 0
+
+
+def test_pixels_that_do_not_count_are_left_out_and_regions_may_overlap():
+    truth = torch.tensor([[[1, 2, -1, 0]]])
+    found = torch.tensor([[[1, 1, 2, 0]]])
+    assert class_overlaps(found, truth, classes=3).tolist() == [[1, 2, 1], [0, 0, 1]]
+    whole_and_core = torch.tensor([[[[True, True, True, False]], [[True, True, False, False]]]])
+    assert region_overlaps(whole_and_core, truth, ((1, 2), (2,))).tolist() == [[2, 2, 2], [1, 2, 1]]
 
 
 @pytest.mark.parametrize("kind", [None, "softplus", "relu"])
@@ -279,13 +289,13 @@ def test_the_validation_score_pools_the_slices_of_all_batches(tmp_path, kind):
     outcome = fit(network, stream, items, folder=tmp_path, **options)
     kept = TinySegmenter(kind).eval()
     kept.load_state_dict(read_weights(RunPaths(tmp_path).weights))
-    counts = torch.zeros(CLASSES, CLASSES, dtype=torch.long)
+    counts = torch.zeros(CLASSES - 1, 3, dtype=torch.long)
     for index in range(7):
         item = stream.collate([items[index]])
         with torch.no_grad():
             logits = F.interpolate(kept(item.image).logits, size=(SIZE, SIZE), mode="bilinear")
         alpha = logits if kind is None else opinion(logits, kind).alpha
-        counts += confusion(alpha.argmax(dim=1), item.labels, classes=CLASSES)
+        counts += class_overlaps(alpha.argmax(dim=1), item.labels, classes=CLASSES)
     assert outcome.best["val/dice"] == pytest.approx(float(pooled_dice(counts)), rel=1e-5)
     assert not math.isnan(outcome.best["val/dice"])
 

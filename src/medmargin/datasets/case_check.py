@@ -52,7 +52,7 @@ def examine_case(case: Case, task: Task) -> CaseFindings:
         label, more = _examine_label(case, task, image)
         faults += more
         if label is not None:
-            voxels = {name: int((label == value).sum()) for name, value in task.structures.items()}
+            voxels = {name: int(task.mask(label, name).sum()) for name in task.structures}
             faults += _thin_structures(case, task, label)
     return CaseFindings(case.name, tuple(faults), _content(image), voxels)
 
@@ -103,9 +103,12 @@ def _suggested_mapping(unknown: dict[int, int], task: Task) -> str:
 def _thin_structures(case: Case, task: Task, label: NDArray) -> list[Fault]:
     """Report structures of one voxel or, in a volume, of one slice: often a slip of the mouse."""
     faults = []
-    for name, box in zip(task.structures, ndimage.find_objects(label, len(task.structures)), strict=True):
-        if box is None:
+    alone = ndimage.find_objects(label, len(task.structures))
+    for name, values in task.members.items():
+        boxes = [box for value in values if (box := alone[value - 1]) is not None]
+        if not boxes:
             continue
+        box = [slice(min(s.start for s in sides), max(s.stop for s in sides)) for sides in zip(*boxes, strict=True)]
         extent = [part.stop - part.start for part in box]
         flat = task.dims == 3 and any(n == 1 < size for n, size in zip(extent, label.shape, strict=True))
         if flat or max(extent) == 1:

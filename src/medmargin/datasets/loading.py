@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medmargin.datasets.case import Case
-from medmargin.datasets.task import Task
+from medmargin.datasets.task import IGNORE, Task
 from medmargin.errors import DataError, GeometryError
 from medmargin.imaging import Volume, finite_image, read_channels, read_label, require_signal
 
@@ -43,7 +43,7 @@ def load_label(case: Case, task: Task, *, image: Volume | None = None) -> Volume
         image: the image of the case where it has been read already; otherwise it is read for its grid.
 
     Returns:
-        voxels [1, I, J, K], smallest unsigned type: 0 background, 1..K as in `task.structures`.
+        voxels [1, I, J, K], smallest unsigned type: 0 background, 1..K as in `task.structures`, and `task.ignore`.
 
     Raises:
         DataError: there is no label, it cannot be read, or it holds values the task does not know.
@@ -95,35 +95,30 @@ def on_grid_of(image: Volume, label: Volume) -> Volume:
 
 
 def mapped(label: Volume, task: Task) -> Volume:
-    """Bring label values from those of the files to 1..K.
+    """Bring label values from those of the files to 1..K, and `task.ignore`.
 
     Raises:
         DataError: values the task does not know, with the number of voxels of each.
     """
+    known = task.values_of_files
     if unknown := unknown_values(label.voxels, task):
         found = ", ".join(f"{value} ({count} voxels)" for value, count in list(unknown.items())[:10])
+        names = {value: name for name, value in {**task.structures, IGNORE: task.ignore}.items()}
         raise DataError(
             f"{label.source}: label values {found} are not in the task; expected 0 (background), "
-            f"{', '.join(f'{value} ({name})' for name, value in _file_values(task).items())}. "
+            f"{', '.join(f'{value} ({names[inside]})' for value, inside in known.items())}. "
             "Map them with 'medmargin data fix --map-label FOUND=WANTED'"
         )
-    file_values = _file_values(task)
-    table = np.zeros(max(file_values.values()) + 1, np.min_scalar_type(len(task.structures)))
-    for name, value in task.structures.items():
-        table[file_values[name]] = value
+    table = np.zeros(max(known) + 1, np.min_scalar_type(max(known.values())))
+    table[list(known)] = list(known.values())
     return label.with_voxels(table[label.voxels])
 
 
 def unknown_values(voxels: NDArray, task: Task) -> dict[int, int]:
-    """Count the voxels of each label value that is neither background nor a structure of the task."""
+    """Count the voxels of each label value that is no background, structure or `ignore` of the task."""
     values, counts = np.unique(voxels, return_counts=True)
-    known = {0, *_file_values(task).values()}
+    known = {0, *task.values_of_files}
     return {int(value): int(count) for value, count in zip(values, counts, strict=True) if int(value) not in known}
-
-
-def _file_values(task: Task) -> dict[str, int]:
-    """Structure name -> value in the label files; a task made in code has none of its own."""
-    return task.original_values or task.structures
 
 
 def _in_unit(volume: Volume, task: Task) -> Volume:

@@ -30,6 +30,34 @@ def test_structures_are_ordered_by_value_and_keep_the_files_values(volumes):
     assert task.original_values == {"organ": 2, "cyst": 9}
 
 
+def test_regions_keep_their_order_and_an_ignore_label_follows_the_structures(volumes):
+    labels = {"background": 0, "whole": [1, 2, 4], "core": [2, 4], "enhancing": 4, "ignore": 5}
+    task = nnunet.read(volumes(1, labels=labels, regions_class_order=[1, 2, 4])).task
+    assert task.structures == {"whole": 1, "core": 2, "enhancing": 3}
+    assert task.regions == {"whole": (1, 2, 3), "core": (2, 3), "enhancing": (3,)}
+    assert task.original_values == {"whole": 1, "core": 2, "enhancing": 4}
+    assert (task.ignore, task.num_classes) == (4, 4)
+    assert task.values_of_files == {1: 1, 2: 2, 4: 3, 5: 4}
+
+
+def test_label_values_in_the_same_regions_become_one(volumes):
+    labels = {"kidney": [1, 2, 3], "mass": [2, 3]}
+    task = nnunet.read(volumes(1, labels=labels, regions_class_order=[1, 3])).task
+    assert task.regions == {"kidney": (1, 2), "mass": (2,)}
+    assert task.values_of_files == {1: 1, 2: 2, 3: 2}
+
+
+def test_single_values_in_lists_are_no_regions(volumes):
+    task = nnunet.read(volumes(1, labels={"organ": [2], "cyst": 7}, regions_class_order=[7, 2])).task
+    assert (task.structures, task.regions) == ({"organ": 1, "cyst": 2}, {})
+
+
+def test_an_ignore_label_without_regions(volumes):
+    task = nnunet.read(volumes(1, labels={"organ": 3, "ignore": 9})).task
+    assert (task.structures, task.ignore, task.num_classes) == ({"organ": 1}, 2, 2)
+    assert task.values_of_files == {3: 1, 9: 2}
+
+
 def test_ct_is_recognised_by_its_channel(volumes):
     assert nnunet.read(volumes(1, channel_names={"0": "CT"})).task.modality == "CT"
 
@@ -46,8 +74,25 @@ def test_the_folder_names_the_task_where_the_description_does_not(volumes):
         ({"labels": {"background": 0}}, "at least one structure"),
         ({"labels": {"organ": 1, "cyst": 1}}, "a value of its own for each"),
         ({"labels": {"organ": -1}}, "from 1 to 65535"),
-        ({"labels": {"whole": [1, 2], "core": 2}}, "overlapping regions are not supported"),
-        ({"labels": {"organ": 1, "ignore": 2}}, "'ignore' label is not supported"),
+        ({"labels": {"organ": "1"}}, "gives 'organ' as 1; expected one whole number"),
+        ({"labels": {"organ": [1, 2, 2]}, "regions_class_order": [1]}, r"gives 'organ' as \[1, 2, 2\]"),
+        ({"labels": {"organ": [0, 1]}, "regions_class_order": [1]}, "without the background's 0"),
+        ({"labels": {"organ": []}, "regions_class_order": [1]}, "gives 'organ' as"),
+        ({"labels": {"whole": [1, 2], "core": 2}}, "'regions_class_order' is missing; .* for each of whole, core"),
+        ({"labels": {"whole": [1, 2], "core": 2}, "regions_class_order": [1]}, r"'regions_class_order' is \[1\]"),
+        ({"labels": {"whole": [1, 2], "core": 2}, "regions_class_order": [1, 1]}, "writes 'core' as 1, which is not"),
+        ({"labels": {"whole": [1, 2], "core": 2}, "regions_class_order": [2, 2]}, "a value of its own for each"),
+        (
+            {"labels": {"core": 2, "whole": [1, 2]}, "regions_class_order": [2, 1]},
+            "value 2 lies in core, whole, but .* whole. List inner",
+        ),
+        ({"labels": {"a": [1, 3], "b": [2, 3]}, "regions_class_order": [1, 2]}, "value 3 lies in a, b, but .* as b. "),
+        (
+            {"labels": {"organ": 1, "cyst": 3, "ignore": 2}},
+            r"'ignore' is \[2\]; .* above that of every structure \(3\)",
+        ),
+        ({"labels": {"organ": 1, "ignore": [2, 3]}}, r"'ignore' is \[2, 3\]"),
+        ({"labels": {"ignore": 2}}, "at least one structure"),
         ({"spacing_known": "perhaps"}, "spacing_known"),
     ],
 )

@@ -103,6 +103,7 @@ def _task(path: Path, cases: list[Case], columns: list[str]) -> Task:
         known.name or name,
         channels=known.channel_names,
         labels=known.labels,
+        regions_class_order=known.regions_class_order,
         dims=dims,
         unit="mm" if dims == 3 and known.spacing_known else "px",
         source=source,

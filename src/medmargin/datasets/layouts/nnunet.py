@@ -72,6 +72,7 @@ def _task(folder: Path, description: Description) -> Task:
         description.name or re.sub(r"^Dataset\d{3}_", "", folder.name),
         channels=description.channel_names,
         labels=description.labels,
+        regions_class_order=description.regions_class_order,
         dims=2 if is_picture else 3,
         unit="px" if is_picture or not description.spacing_known else "mm",
         source=folder / FILE_NAME,

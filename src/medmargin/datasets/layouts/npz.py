@@ -77,14 +77,17 @@ def _case(path: Path, attributes: Row) -> Case:
 def _task(folder: Path, cases: tuple[Case, ...]) -> Task:
     example = _first_readable(folder, cases)
     source = folder / FILE_NAME
-    name, unit = folder.name, example.grid.unit
+    name, unit, order = folder.name, example.grid.unit, None
     if source.is_file():
         known = read_description(source, Description)
         name, channels, labels = known.name or name, known.channel_names, known.labels
+        order = known.regions_class_order
     else:
         channels = ["R", "G", "B"] if example.channels == 3 else ["image"]
         labels = labels_found([case.label for case in cases if case.label is not None], source=folder)
-    return make_task(name, channels=channels, labels=labels, dims=example.dims, unit=unit, source=source)
+    return make_task(
+        name, channels=channels, labels=labels, dims=example.dims, unit=unit, source=source, regions_class_order=order
+    )
 
 
 def _first_readable(folder: Path, cases: tuple[Case, ...]) -> Volume:

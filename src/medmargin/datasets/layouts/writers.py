@@ -1,7 +1,7 @@
 """Write a data set in any of the layouts, one case after the other, then its description.
 
-Labels are written with the contiguous values 1..K of the task. What a layout has no place for is left out; `convert`
-says what that is.
+Labels are written with the contiguous values 1..K of the task, and K + 1 for voxels that nobody labelled. What a layout
+has no place for is left out; `convert` says what that is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from medmargin.datasets.layouts.manifest import FILE_NAME as MANIFEST
 from medmargin.datasets.layouts.npz import TEST_FOLDER, challenge_intensities
 from medmargin.datasets.layouts.tables import write_table
 from medmargin.datasets.splits import Splits, write_splits
-from medmargin.datasets.task import Task
+from medmargin.datasets.task import IGNORE, Task
 from medmargin.errors import ConfigError
 from medmargin.imaging import Volume, challenge_npz
 from medmargin.imaging.image_output import write_image
@@ -72,10 +72,16 @@ class Writer(ABC):
 
     def _description(self) -> dict[str, Any]:
         """Describe the task in the words of nnU-Net."""
+        task = self.task
+        labels: dict[str, Any] = {"background": 0, **task.structures, **task.regions}
+        if task.ignore is not None:
+            labels[IGNORE] = task.ignore
+        regions = {"regions_class_order": list(task.structures.values())} if task.regions else {}
         return {
             "name": self.task.name,
             "channel_names": {str(index): name for index, name in enumerate(self.task.channels)},
-            "labels": {"background": 0, **self.task.structures},
+            "labels": labels,
+            **regions,
             "numTraining": len(self.training),
             "file_ending": self._ending,
             "spacing_known": self.task.unit == "mm",
@@ -113,6 +119,11 @@ class MsdWriter(Writer):
     def __init__(self, folder: Path, task: Task) -> None:
         if task.dims != 3:
             raise ConfigError("the MSD layout holds volumes only; convert pictures to 'nnunet', 'npz' or 'manifest'")
+        if task.regions or task.ignore is not None:
+            raise ConfigError(
+                f"the MSD layout has no place for the overlapping regions or 'ignore' label of '{task.name}'; convert "
+                "to 'nnunet', 'npz' or 'manifest'"
+            )
         super().__init__(folder, task)
 
     def _write(self, case: Case, image: Volume, label: Volume | None, *, is_test: bool) -> Case:

@@ -72,7 +72,7 @@ class _CaseMeasures:
     spacing: tuple[float, float, float]
     kept: float
     samples: NDArray[np.float32]  # [channels, foreground voxels drawn]
-    structures: frozenset[int]
+    values: frozenset[int]  # of the label
 
 
 def planning_cases(dataset: Dataset) -> tuple[Case, ...]:
@@ -110,7 +110,9 @@ def measure_fingerprint(
             measured.append(found)
             if progress is not None:
                 progress(len(measured), len(cases))
-    structures = {name: sum(value in case.structures for case in measured) for name, value in task.structures.items()}
+    structures = {
+        name: sum(not case.values.isdisjoint(values) for case in measured) for name, values in task.members.items()
+    }
     _require_structures(structures, task)
     samples = np.concatenate([case.samples for case in measured], axis=1)  # [channels, voxels]
     return Fingerprint(
@@ -126,16 +128,16 @@ def measure_fingerprint(
 def _measured(case: Case, task: Task, rng: np.random.Generator) -> _CaseMeasures:
     image = load_image(case, task)
     label = load_label(case, task, image=image).voxels[0]
-    foreground = np.flatnonzero(label)
+    foreground = np.flatnonzero(label if task.ignore is None else (label > 0) & (label != task.ignore))
     drawn = rng.choice(foreground, min(len(foreground), SAMPLES_PER_CASE), replace=False)
     working = to_working(image).volume
     box = _non_zero_box(working.voxels)
     return _CaseMeasures(
         shape=box,
-        spacing=working.grid.spacing,
+        spacing=working.grid.spacing if task.unit == "mm" else (1.0, 1.0, 1.0),  # a header may claim anything
         kept=float(np.prod(box, dtype=float) / np.prod(working.grid.shape, dtype=float)),
         samples=np.stack([channel.reshape(-1)[drawn].astype(np.float32) for channel in image.voxels]),
-        structures=frozenset(np.unique(label).tolist()),
+        values=frozenset(np.unique(label).tolist()),
     )
 
 

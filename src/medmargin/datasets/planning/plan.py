@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from math import prod
+from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -158,6 +159,25 @@ class Plan:
             raise ConfigError(f"plan: {where}: {first['msg']} ({error.error_count()} faults in all)") from error
         plan.configuration()
         return plan
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Plan:
+        """Take what `to_dict` gave; see `from_json`."""
+        return cls.from_json(json.dumps(plain))
+
+    @classmethod
+    def read(cls, path: Path | str) -> Plan:
+        """Read a file that holds what `to_json` wrote.
+
+        Raises:
+            ConfigError: it cannot be read, or see `from_json`; names the file.
+        """
+        try:
+            return cls.from_json(Path(path).read_bytes())
+        except OSError as error:
+            raise ConfigError(f"{path}: the plan cannot be read ({error.strerror})") from error
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
 
 
 _CONTENT: TypeAdapter[Plan] = TypeAdapter(Plan)
