@@ -4,6 +4,7 @@ from medmargin.inference.automatic import AutomaticPredictor
 from medmargin.inference.batch import BatchResult, CaseResult, Failure, Job, Predictor, case_name, predict_cases
 from medmargin.inference.budget import parse_memory
 from medmargin.inference.framing import Framing
+from medmargin.inference.postprocessing import Rule
 from medmargin.inference.prompted import PromptedPredictor
 from medmargin.inference.segmentation import (
     NO_PROMPTS,
@@ -12,6 +13,7 @@ from medmargin.inference.segmentation import (
     Segmentation,
     StructureResult,
 )
+from medmargin.inference.volumes import VolumePredictor
 
 __all__ = [
     "NO_PROMPTS",
@@ -25,8 +27,10 @@ __all__ = [
     "Job",
     "Predictor",
     "PromptedPredictor",
+    "Rule",
     "Segmentation",
     "StructureResult",
+    "VolumePredictor",
     "case_name",
     "parse_memory",
     "predict_cases",

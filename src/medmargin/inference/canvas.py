@@ -49,18 +49,13 @@ class SliceMaps:
         keep_probabilities: bool = True,
         reached: Reached | None = None,
     ) -> None:
-        self.labels = np.full(shape, -1, np.int16)  # index of the structure, -1 background
+        # Index of the structure, -1 background; one byte a voxel where that is enough.
+        self.labels: NDArray[np.signedinteger] = np.full(shape, -1, np.min_scalar_type(-structures - 1))
         self.total = np.zeros(shape, np.float32)
         self.aleatoric = np.zeros(shape, np.float32)
         self.probabilities = np.zeros((structures, *shape), np.float32) if keep_probabilities else None
         self.samples = VolumeSamples(structures, members)
         self.reached = reached
-        self._chosen = np.zeros(shape, np.float32)  # probability of what has the voxel
-
-    def probability_inside(self, structure: int) -> tuple[int, float]:
-        """Count the voxels a structure has, and sum its probability over them."""
-        mask = self.labels == structure
-        return int(mask.sum()), float(self._chosen[mask].sum(dtype=np.float64))
 
 
 class Canvas(SliceMaps):
@@ -89,6 +84,12 @@ class Canvas(SliceMaps):
             shape, structures=structures, members=members, keep_probabilities=keep_probabilities, reached=reached
         )
         self._later_overwrites = later_overwrites
+        self._chosen = np.zeros(shape, np.float32)  # probability of what has the voxel
+
+    def probability_inside(self, structure: int) -> tuple[int, float]:
+        """Count the voxels a structure has, and sum its probability over them."""
+        mask = self.labels == structure
+        return int(mask.sum()), float(self._chosen[mask].sum(dtype=np.float64))
 
     def draw(
         self, structure: int, region: Region, probabilities: NDArray[np.floating], uncertainty: Decomposition
@@ -113,7 +114,7 @@ class Canvas(SliceMaps):
 
 
 def _won(
-    probabilities: NDArray[np.floating], structure: int, labels: NDArray[np.int16], chosen: NDArray[np.float32]
+    probabilities: NDArray[np.floating], structure: int, labels: NDArray[np.signedinteger], chosen: NDArray[np.float32]
 ) -> NDArray[np.bool_]:
     """Decide which voxels [rows, columns] a structure gets in a slice where others were drawn before."""
     claimed = probabilities > 0.5

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +12,13 @@ from numpy.typing import NDArray
 from medmargin.imaging import Volume
 from medmargin.inference.margins import Reached
 from medmargin.inference.segmentation import Segmentation, StructureResult
-from medmargin.inference.stack import SliceStack
 from medmargin.uncertainty.volumes import VolumeSamples, expected_dice, volume_interval
 
 
 class Drawn(Protocol):
     """A finished canvas: maps [slices, height, width] and the volumes of its structures."""
 
-    labels: NDArray[np.int16]  # index of the structure, -1 background
+    labels: NDArray[np.signedinteger]  # index of the structure, -1 background
     total: NDArray[np.float32]
     aleatoric: NDArray[np.float32]
     probabilities: NDArray[np.float32] | None
@@ -29,10 +29,22 @@ class Drawn(Protocol):
         ...
 
 
+class Origin(Protocol):
+    """Knows the way from the canvas back to the image's own grid: `SliceStack`, or `Preparation`."""
+
+    def restore_labels(self, labels: NDArray[Any], /) -> NDArray[Any]:
+        """Bring labels [slices, height, width] to [I, J, K]."""
+        ...
+
+    def restore_map(self, values: NDArray[Any], /) -> NDArray[Any]:
+        """Bring values [slices, height, width] to [I, J, K]."""
+        ...
+
+
 def segmentation_of(
     canvas: Drawn,
     *,
-    stack: SliceStack,
+    stack: Origin,
     image: Volume,
     structures: Mapping[str, int],
     level: float,
@@ -45,6 +57,7 @@ def segmentation_of(
     flag_threshold: float | None = None,
     reached: Reached | None = None,
     calibrated: bool = False,
+    contained: Sequence[Sequence[int]] | None = None,
 ) -> Segmentation:
     """Bring everything on the canvas to the grid of `image` and measure its structures.
 
@@ -57,22 +70,27 @@ def segmentation_of(
             `Segmentation`.
         reached: thresholds that structures reach, in the stack's orientation. calibrated: whether the canvas was drawn
             with rescaled probabilities.
+        contained: index of each structure -> indices of those whose voxels count as its own; None: only itself.
     """
-    values = np.array([*structures.values(), 0])  # index -1 is the background
-    values = values.astype(np.min_scalar_type(int(values.max())))
-    labels = stack.restore_labels(values[canvas.labels])
+    labels = stack.restore_labels(_with_values(canvas.labels, list(structures.values())))
     total = stack.restore_map(canvas.total)
     uncertainty = {"total": total}
     if forward_passes > 1 if is_split is None else is_split:
-        aleatoric = np.minimum(stack.restore_map(canvas.aleatoric), total)
+        aleatoric = stack.restore_map(canvas.aleatoric)
+        np.minimum(aleatoric, total, out=aleatoric)
         uncertainty |= {"aleatoric": aleatoric, "epistemic": total - aleatoric}
     probabilities = None
     if canvas.probabilities is not None:
         probabilities = np.stack([stack.restore_map(values) for values in canvas.probabilities])
+    values, counts = list(structures.values()), _counts(labels)
+    own = contained or [(index,) for index in range(len(values))]
     found = [
-        _measured(canvas, index, name, label, int((labels == label).sum()), image=image, level=level)
+        _measured(
+            canvas, index, name, label, sum(counts.get(values[inner], 0) for inner in own[index]),
+            image=image, level=level,
+        )
         for index, (name, label) in enumerate(structures.items())
-    ]
+    ]  # fmt: skip
     return Segmentation(
         labels,
         uncertainty,
@@ -87,7 +105,29 @@ def segmentation_of(
         flag_threshold=flag_threshold,
         calibrated=calibrated,
         margins=None if reached is None else reached.restored(stack.restore_labels),
+        members={}
+        if contained is None
+        else {name: tuple(values[inner] for inner in own[index]) for index, name in enumerate(structures)},
     )
+
+
+def _with_values(labels: NDArray[np.signedinteger], values: Sequence[int]) -> NDArray[np.unsignedinteger]:
+    """Turn indices into label values, slice by slice: numpy would turn all indices into 8 bytes each at once."""
+    table = np.array([*values, 0])  # index -1 is the background
+    written = np.empty(labels.shape, np.min_scalar_type(int(table.max())))
+    for layer, indices in zip(written, labels, strict=True):
+        layer[...] = table[indices]
+    return written
+
+
+def _counts(labels: NDArray[np.unsignedinteger]) -> dict[int, int]:
+    """Count the voxels of every label value, slice by slice."""
+    counts: Counter[int] = Counter()
+    layers = labels.transpose(np.argsort(np.abs(labels.strides))[::-1])  # in the order of memory
+    for layer in layers:
+        found, times = np.unique(layer, return_counts=True)
+        counts.update(dict(zip(found.tolist(), times.tolist(), strict=True)))
+    return counts
 
 
 def _measured(

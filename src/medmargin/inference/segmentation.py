@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medmargin.datasets.task import mask_of
 from medmargin.errors import ConfigError
 from medmargin.imaging import Volume
 
@@ -78,6 +80,7 @@ class Segmentation:
         flag_threshold: vacuity above which a voxel is flagged for a look, or None where training has not set one.
         margins: where structures surely are and are not, see `margin`; None without calibration.
         trust: what to expect of the whole case; None without calibration.
+        members: structure -> the label values that lie in it, where structures overlap; empty: its own value only.
     """
 
     labels: NDArray[np.unsignedinteger]
@@ -94,6 +97,7 @@ class Segmentation:
     flag_threshold: float | None = None
     margins: Margins | None = field(default=None, repr=False)
     trust: CaseTrust | None = field(default=None, repr=False)
+    members: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def names(self) -> dict[int, str]:
@@ -106,6 +110,10 @@ class Segmentation:
         known = () if self.margins is None else self.margins.known
         return [structure for structure, is_known in zip(self.structures, known, strict=False) if is_known]
 
+    def mask(self, structure: StructureResult) -> NDArray[np.bool_]:
+        """Tell where [I, J, K] a structure of this answer is shown."""
+        return mask_of(self.labels, self.members.get(structure.name, structure.label))
+
     def margin(self, structure: str) -> NDArray[np.uint8]:
         """Mark [I, J, K] where a structure surely is not (0), may be (1) and surely is (2).
 
@@ -114,7 +122,7 @@ class Segmentation:
         """
         for index, found in enumerate(self.structures):
             if found.name == structure and self.margins is not None and self.margins.known[index]:
-                return self.margins.regions(index, self.labels == found.label)
+                return self.margins.regions(index, self.mask(found))
         raise ConfigError(
             f"no margin for '{structure}': structures with one are {', '.join(s.name for s in self.with_margin) or '-'}"
         )

@@ -118,6 +118,7 @@ def features_of(answer: Segmentation) -> dict[str, CaseFeatures]:
         epistemic=answer.uncertainty.get("epistemic"),
         vacuity=answer.maps.get("vacuity"),
         spacing=answer.image.grid.spacing,
+        members=answer.members or None,
     )
 
 

@@ -4,12 +4,13 @@ Evidence: Sensoy et al. 2018, arXiv:1806.01768. Test-time augmentation: Wang et 
 and Ghahramani 2016, arXiv:1506.02142. Deep ensembles: Lakshminarayanan et al. 2017, arXiv:1612.01474. Snapshots: Huang
 et al. 2017, arXiv:1704.00109.
 
-An estimator is a plan; `inference.automatic` carries it out and averages the passes.
+An estimator is a plan; `inference.automatic` and `inference.volumes` carry it out and average the passes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import ClassVar, Literal, Protocol, get_args
 
 import numpy as np
@@ -26,7 +27,7 @@ class Pass:
 
     Attributes:
         network: which of the networks.
-        flip: mirror of the picture.
+        flip: mirror of the picture. axes: spatial axes of a volume to mirror, 0 first in network order.
         sampling: whether dropout is active; seed: of its draws.
     """
 
@@ -34,6 +35,7 @@ class Pass:
     flip: Mirror = "none"
     sampling: bool = False
     seed: int = 0
+    axes: tuple[int, ...] = ()
 
 
 class Estimator(Protocol):
@@ -107,6 +109,36 @@ class TestTimeAugmentation:
     def plan(self) -> tuple[Pass, ...]:
         """Ask once per mirror."""
         return tuple(Pass(flip=flip) for flip in self.flips)
+
+
+@dataclass(frozen=True)
+class VolumeMirrors:
+    """The volume and its mirrors along every combination of axes: 2^n passes for n axes.
+
+    Args:
+        axes: spatial axes of the network, 0 first in network order: (0, 1, 2) of a volume, (0, 1) of its slices.
+
+    Raises:
+        ConfigError: no axis, one twice, or one that no network has.
+    """
+
+    axes: tuple[int, ...] = (0, 1, 2)
+
+    name: ClassVar[str] = "test-time augmentation"
+
+    def __post_init__(self) -> None:
+        if not self.axes or len(set(self.axes)) < len(self.axes) or not set(self.axes) <= {0, 1, 2}:
+            raise ConfigError(f"axes {self.axes}: expected one or more different ones of 0, 1, 2")
+
+    @property
+    def members(self) -> int:
+        """Number of passes."""
+        return 2 ** len(self.axes)
+
+    def plan(self) -> tuple[Pass, ...]:
+        """Ask once per combination, none first."""
+        counts = range(len(self.axes) + 1)
+        return tuple(Pass(axes=chosen) for count in counts for chosen in combinations(self.axes, count))
 
 
 @dataclass(frozen=True)
