@@ -21,16 +21,16 @@ import edt
 import numpy as np
 
 from medmargin.datasets.case import Case
-from medmargin.evaluation.bands import band
 from medmargin.evaluation.error_detection import auroc, ranking
 from medmargin.evaluation.overlap import dice
 from medmargin.imaging import Volume
 from medmargin.inference.segmentation import Segmentation
 from medmargin.storage import write_json
 from medmargin.systems.measured import record
+from medmargin.uncertainty.bands import band
 from medmargin.workflows.evaluate import evaluate
 from reporting import mean_and_spread, publish
-from udeg_net_runs import ABLATION, Study, four_sides, pairs
+from study_runs import ABLATION, Study, four_sides, pairs
 
 _NEAR, _FAR = 2, 6  # voxels from the nearest border
 _EDGE_BAND = 2

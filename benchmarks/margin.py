@@ -2,8 +2,9 @@
 
     python benchmarks/margin.py Dataset004_Hippocampus --steps 600 --init shipped
     python benchmarks/margin.py Dataset904_DSB2018 --steps 300 --init none
+    python benchmarks/margin.py Dataset004_Hippocampus --system plain-unet --steps 1000 --init none
 
-Train, validation, calibration and test patients are disjoint (`udeg_net_runs.four_sides`). One network of UDEG-Net with
+Train, validation, calibration and test patients are disjoint (`study_runs.four_sides`). One network of the system with
 an evidential head, five with a softmax head (a deep ensemble; the first also kept snapshots on its way), and one with
 dropout, all trained for equal steps. Figures over the whole image and within 3 voxels of any border.
 """
@@ -27,7 +28,7 @@ from medmargin.uncertainty.calibration import PredictedVolume, conformal_volumes
 from medmargin.workflows.calibrate import calibrate
 from medmargin.workflows.evaluate import evaluate
 from reporting import publish
-from udeg_net_runs import FULL, Study, four_sides, pairs
+from study_runs import EVIDENTIAL, FULL, SOFTMAX, THINNED, VARIANTS, Study, four_sides, pairs
 
 _MEMBERS = 5
 _SPLITS = 200
@@ -40,13 +41,15 @@ def main() -> None:
     parser.add_argument("datasets", nargs="+")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--init", default="shipped")
-    parser.add_argument("--runs", type=Path, default=Path("runs/udeg-net"))
+    parser.add_argument("--system", choices=list(VARIANTS), default="udeg-net")
+    parser.add_argument("--runs", type=Path, help="default: runs/SYSTEM")
     parser.add_argument("--estimators", nargs="*", help="some of the table's rows, by name; default: all")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
     options = parser.parse_args()
     for dataset in options.datasets:
-        split = four_sides(dataset, options.runs)
-        study = Study(dataset, split, options.steps, options.init, options.runs, pairs(options.set))
+        runs = options.runs or Path("runs") / options.system
+        split, settings = four_sides(dataset, runs), pairs(options.set)
+        study = Study(dataset, split, options.steps, options.init, runs, settings, options.system)
         asks = estimators(study)
         found = {name: measured(study, name, *asks[name]) for name in options.estimators or asks}
         report(study, found, volumes_over_splits(study))
@@ -54,9 +57,9 @@ def main() -> None:
 
 def estimators(study: Study) -> dict[str, tuple[Path, str, tuple[Path, ...]]]:
     """Train the networks; name -> (run, estimator, further members)."""
-    evidential = study.run(FULL, 0)
-    plain, *others = [study.run("softmax", seed, snapshots=4 if seed == 0 else 0) for seed in range(_MEMBERS)]
-    thinned = study.run("softmax, dropout", 0)
+    evidential = study.run(_evidential(study), 0)
+    plain, *others = [study.run(SOFTMAX, seed, snapshots=4 if seed == 0 else 0) for seed in range(_MEMBERS)]
+    thinned = study.run(THINNED, 0)
     return {
         "evidential": (evidential, "evidential", ()),
         "evidential, mirrored": (evidential, "test-time-augmentation", ()),
@@ -66,6 +69,10 @@ def estimators(study: Study) -> dict[str, tuple[Path, str, tuple[Path, ...]]]:
         "snapshots": (plain, "snapshots", ()),
         "deep ensemble": (plain, "ensemble", tuple(others)),
     }
+
+
+def _evidential(study: Study) -> str:
+    return FULL if study.system == "udeg-net" else EVIDENTIAL
 
 
 def measured(study: Study, name: str, run: Path, estimator: str, members: tuple[Path, ...]) -> dict[str, Any]:
@@ -105,7 +112,7 @@ def volumes_over_splits(study: Study) -> dict[str, dict[str, float]]:
         structure -> mean coverage over the splits, its standard deviation, the mean relative width, and both for the
         model's own intervals.
     """
-    run, estimator = study.run(FULL, 0), "evidential"
+    run, estimator = study.run(_evidential(study), 0), "evidential"
     entries = [
         entry
         for side in ("calibration", "test")
@@ -147,8 +154,8 @@ def _covered(structure: str, named: list[tuple[str, dict[str, float]]]) -> dict[
 
 def report(study: Study, found: dict[str, dict[str, Any]], volumes: dict[str, dict[str, float]]) -> None:
     """Publish both tables of a data set, and the line of the systems page."""
-    name = study.name.lower()
-    content = {"dataset": study.name, "steps": study.steps, "init": study.init}
+    name = study.name.lower() if study.system == "udeg-net" else f"{study.system}_{study.name.lower()}"
+    content = {"system": study.system, "dataset": study.name, "steps": study.steps, "init": study.init}
     rows = [
         (kind, r["passes"], *(f"{r['before'][k]:.3f} / {r['after'][k]:.3f}" for k in _COLUMNS.values()), r["rescaling"],
          _trust(r["trust"]))
@@ -156,7 +163,7 @@ def report(study: Study, found: dict[str, dict[str, Any]], volumes: dict[str, di
     ]  # fmt: skip
     publish(
         f"margin_{name}", {**content, "results": found},
-        title=f"{study.name}: every estimator before / after `calibrate`, {study.steps} laptop steps",
+        title=f"{study.system} on {study.name}: every estimator before / after `calibrate`, {study.steps} laptop steps",
         columns=("estimator", "passes", *_COLUMNS, "rescaling", "predicted Dice: Spearman"), rows=rows,
         notes=f"{found['evidential']['n']} test patients; calibrated on other patients than trained on. Band: within 3 "
         "voxels of a true or predicted border. Spearman: predicted against true Dice of the test masks, with its 95 % "
@@ -164,7 +171,7 @@ def report(study: Study, found: dict[str, dict[str, Any]], volumes: dict[str, di
     )  # fmt: skip
     publish(
         f"margin_volumes_{name}", {**content, "results": volumes},
-        title=f"{study.name}: {_LEVEL:.0%} volume intervals over {_SPLITS} random halves of patients",
+        title=f"{study.system} on {study.name}: {_LEVEL:.0%} volume intervals over {_SPLITS} random halves of patients",
         columns=("structure", "patients", "coverage", "mean width", "own coverage", "own width"),
         rows=[(s, v["patients"], f"{v['coverage']:.3f} ± {v['spread']:.3f}", f"{v['width']:.2f}",
                f"{v['own_coverage']:.3f}", f"{v['own_width']:.2f}") for s, v in volumes.items()],
@@ -173,12 +180,13 @@ def report(study: Study, found: dict[str, dict[str, Any]], volumes: dict[str, di
     )  # fmt: skip
     one, many = found["evidential"], "deep ensemble"
     record(
-        "udeg-net",
+        study.system,
         what=f"{study.name}, {one['n']} test patients, {study.steps} laptop steps, calibrated on others",
         result=f"band ECE {one['before']['band_ece']:.3f} -> {one['after']['band_ece']:.3f}, band AUROC of errors "
         f"{one['after']['band_auroc']:.3f} in one pass"
         + (f" (ensemble of {_MEMBERS}: {found[many]['after']['band_auroc']:.3f})" if many in found else ""),
-        command=f"python benchmarks/margin.py {Path(study.dataset).name} --steps {study.steps} --init {study.init}",
+        command=f"python benchmarks/margin.py {Path(study.dataset).name} --system {study.system} --steps {study.steps} "
+        f"--init {study.init}",
     )
 
 

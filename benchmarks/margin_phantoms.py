@@ -21,9 +21,9 @@ from scipy.special import entr
 
 from medmargin.datasets.case import Case
 from medmargin.datasets.phantoms import write_phantom_dataset
-from medmargin.evaluation.bands import band
 from medmargin.imaging import Volume, read_image
 from medmargin.inference.segmentation import Segmentation
+from medmargin.uncertainty.bands import band
 from medmargin.workflows.evaluate import evaluate
 from medmargin.workflows.train import train
 from reporting import publish

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from medmargin.workflows.evaluate import evaluate
 from reporting import mean_and_spread, publish
-from udeg_net_runs import FULL, Study, four_sides
+from study_runs import FULL, Study, four_sides
 
 _CUTS = {"axial slices": FULL, "three orientations": "three orientations"}
 

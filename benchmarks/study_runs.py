@@ -1,4 +1,4 @@
-"""Runs of UDEG-Net and its stripped-down variants, trained once and shared by several benchmarks."""
+"""Runs of a system and its variants, trained once and shared by several benchmarks."""
 
 from __future__ import annotations
 
@@ -11,17 +11,26 @@ from medmargin.datasets import open_dataset
 from medmargin.datasets.splits import make_split, write_splits
 from medmargin.workflows.train import train
 
-VARIANTS: dict[str, dict[str, Any]] = {
+EVIDENTIAL, SOFTMAX, THINNED = "evidential", "softmax", "softmax, dropout"
+_UDEG_NET: dict[str, dict[str, Any]] = {
     "LoRA, CE + Dice": {"evidential": False, "edge_prompts": False, "progressive": False},
     "+ evidence": {"edge_prompts": False, "progressive": False},
     "+ edge prompts": {"progressive": False},
     "+ progressive loss (UDEG-Net)": {},
     # not steps of the ablation: the network of UDEG-Net with a softmax head, for ensembles and dropout
-    "softmax": {"evidential": False, "progressive": False},
-    "softmax, dropout": {"evidential": False, "progressive": False, "dropout": 0.2},
+    SOFTMAX: {"evidential": False, "progressive": False},
+    THINNED: {"evidential": False, "progressive": False, "dropout": 0.2},
     "three orientations": {"planes": "three"},
 }
-ABLATION = tuple(VARIANTS)[:4]
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "udeg-net": _UDEG_NET,
+    "plain-unet": {
+        EVIDENTIAL: {},
+        SOFTMAX: {"evidential": False},
+        THINNED: {"evidential": False, "dropout": 0.2},
+    },
+}
+ABLATION = tuple(_UDEG_NET)[:4]
 FULL = ABLATION[-1]
 FRACTIONS = {"train": 0.5, "val": 0.1, "calibration": 0.2, "test": 0.2}
 
@@ -34,6 +43,7 @@ class Study:
         dataset: name or folder. split_file: four sides by patient, or None for the data set's own folds.
         steps: optimiser steps. init: starting weights. runs: folder of the runs.
         settings: further arguments of the system, the same for every variant.
+        system: what is trained.
     """
 
     dataset: str
@@ -42,6 +52,7 @@ class Study:
     init: str
     runs: Path
     settings: dict[str, Any]
+    system: str = "udeg-net"
 
     @property
     def name(self) -> str:
@@ -61,11 +72,12 @@ class Study:
 
     def run(self, variant: str, seed: int, *, snapshots: int = 0) -> Path:
         """Train a variant with a seed, or take what an earlier call left."""
-        folder = Path(f"{self.folder}-{list(VARIANTS).index(variant)}-{seed}")
+        variants = VARIANTS[self.system]
+        folder = Path(f"{self.folder}-{list(variants).index(variant)}-{seed}")
         if not (folder / "model.safetensors").exists():
             train(
-                "udeg-net", self.dataset, run=folder, steps=self.steps, seed=seed, scale="laptop", progress=False,
-                split=self.split_file, settings={"init": self.init, **self.settings, **VARIANTS[variant]},
+                self.system, self.dataset, run=folder, steps=self.steps, seed=seed, scale="laptop", progress=False,
+                split=self.split_file, settings={"init": self.init, **self.settings, **variants[variant]},
                 resume=folder.exists(), snapshots=snapshots,
             )  # fmt: skip
         return folder

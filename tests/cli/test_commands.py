@@ -33,7 +33,9 @@ def answer(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("word", ["demo", "train", "predict", "evaluate", "calibrate", "compare", "systems", "verify"])
+@pytest.mark.parametrize(
+    "word", ["demo", "train", "predict", "evaluate", "calibrate", "compare", "ensemble", "systems", "verify"]
+)
 def test_help_shows_an_example(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([word, "--help"]) == 0
     assert f"Example: medmargin {word}" in " ".join(capsys.readouterr().out.split())

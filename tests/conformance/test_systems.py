@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from medmargin.datasets import Task
+from medmargin.datasets.planning import LAPTOP, Fingerprint, make_plan
 from medmargin.learning import GeneratedPictures
 from medmargin.systems.registry import build_system, catalogue, resolve_arguments
 
 SLUGS = sorted(catalogue())
 TASK = Task("toy", ("image",), {"organ": 1}, dims=2, unit="px")
+PLAN = make_plan(Fingerprint(TASK, ((70, 50, 1),) * 4, ((1.0, 1.0, 1.0),) * 4, 1.0, {}, {"organ": 4}), scale=LAPTOP)
+
+
+class Pictures(GeneratedPictures):
+    """Generated pictures, as slices or as patches of volumes of one slice."""
+
+    absent = ()
+
+    def draw_patch(self, rng, *, patch, foreground, enlarged=None):
+        picture, mask = self.generate(rng)
+        _, height, width = enlarged or patch
+        image = cv2.resize(picture.reshape(*mask.shape, -1)[..., 0].astype(np.float32), (width, height))
+        label = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+        return ((image - image.mean()) / image.std())[None, None], label[None].astype(np.int16)
 
 
 @pytest.fixture(params=SLUGS)
 def laptop(request: pytest.FixtureRequest):
     torch.manual_seed(0)
-    return build_system(request.param, TASK, resolve_arguments(request.param, "laptop", {"init": "none"}))
+    task = replace(TASK, plan=PLAN) if "plan" in catalogue()[request.param].needs else TASK
+    return build_system(request.param, task, resolve_arguments(request.param, "laptop", {"init": "none"}))
 
 
 def first_batch(stage, count: int = 2):
-    stream = stage.stream(GeneratedPictures(), seed=0)
+    stream = stage.stream(Pictures(), seed=0)
     return stream.collate([stream[0, position] for position in range(count)])
 
 
@@ -55,7 +73,7 @@ def test_evaluation_mode_is_deterministic_and_takes_one_image(laptop) -> None:
     batch = first_batch(stage, 1)
     network = laptop.network.eval()
     with torch.inference_mode():
-        first, second = (network(batch.image, boxes=batch.boxes).logits for _ in range(2))
+        first, second = (logits_of(network, batch) for _ in range(2))
     assert torch.equal(first, second)
     assert len(first) == 1
 
@@ -70,11 +88,14 @@ def test_state_survives_bit_for_bit(laptop, tmp_path) -> None:
 
 def test_predictor_answers_with_labels_and_a_split_uncertainty(laptop) -> None:
     from medmargin.imaging import from_array
+    from medmargin.inference import VolumePredictor
     from medmargin.prompts.types import Box, Prompt
 
     picture = np.random.default_rng(0).integers(0, 255, (70, 50, 1), np.uint8)
     volume = from_array(picture)
-    answer = laptop.predictor().predict(volume, [Prompt("organ", box=Box((10, 12), (40, 50)))])
+    predictor = laptop.predictor()
+    prompts = [] if isinstance(predictor, VolumePredictor) else [Prompt("organ", box=Box((10, 12), (40, 50)))]
+    answer = predictor.predict(volume, prompts)
     assert answer.labels.shape == volume.grid.shape
     assert answer.structures[0].name == "organ"
     assert set(answer.uncertainty) == {"total", "aleatoric", "epistemic"}
@@ -99,11 +120,16 @@ def test_one_batch_is_learned_by_heart(laptop) -> None:
     assert 1 - after < 0.3 * (1 - before)
 
 
+def logits_of(network: torch.nn.Module, batch) -> torch.Tensor:
+    boxes = getattr(batch, "boxes", None)
+    return (network(batch.image) if boxes is None else network(batch.image, boxes=boxes)).logits
+
+
 def hard_dice(network: torch.nn.Module, batch) -> float:
     """Dice of the foreground of all pictures together; masks have one channel, classes several."""
     with torch.inference_mode():
-        logits = network(batch.image, boxes=batch.boxes).logits
-    logits = torch.nn.functional.interpolate(logits, batch.image.shape[-1], mode="bilinear")
+        logits = logits_of(network, batch)
+    logits = torch.nn.functional.interpolate(logits, batch.image.shape[-2:], mode="bilinear")
     found = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(1) > 0
     truth = batch[1].view(found.shape) > 0  # masks or class indices
     return float(2 * (found & truth).sum() / (found.sum() + truth.sum()))

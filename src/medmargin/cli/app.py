@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
-from medmargin.cli import calibrate, compare, data, demo, evaluate, predict, systems, train, verify, version
+from medmargin.cli import calibrate, compare, data, demo, ensemble, evaluate, predict, systems, train, verify, version
 from medmargin.errors import ToolkitError
 
 _USAGE, _INTERRUPTED = 2, 130
@@ -29,6 +29,7 @@ app.command()(train.train)
 app.command()(predict.predict)
 app.command()(evaluate.evaluate)
 app.command()(calibrate.calibrate)
+app.command()(ensemble.ensemble)
 app.command()(compare.compare)
 app.command()(systems.systems)
 app.command()(verify.verify)

@@ -170,6 +170,7 @@ def plan(
     split: Annotated[Path | None, typer.Option(help="Split file; its test and calibration cases stay unseen.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the foreground voxels drawn.")] = 0,
     timing: Annotated[bool, typer.Option("--timing/--no-timing", help="Estimate time and memory here.")] = True,
+    out: Annotated[Path | None, typer.Option(help="File for the plan of one --scale, for `train --plan`.")] = None,
     json: Json = False,
 ) -> None:
     """Plan spacing, patch, batch, network and normalisation from the training cases, with reasons and cost.
@@ -188,6 +189,8 @@ def plan(
             dataset, dims=dims, memory=limit, scale=scale, settings=parsed_settings(settings), split=split, seed=seed,
             timing=timing, progress=progress,
         )  # fmt: skip
+    if out is not None:
+        planned.write(out)
     if json:
         print_json(planned.to_dict())
         return

@@ -52,11 +52,17 @@ class RunConfig(BaseModel):
         for field in _DECIDES_WEIGHTS:
             before, after = mine[field], theirs[field]
             if isinstance(before, dict) and isinstance(after, dict):
-                keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
+                keys = sorted(key for key in {*before, *after} if _filled(before, key) != _filled(after, key))
                 found += [f"{field}.{key} was {before.get(key)!r} and is {after.get(key)!r}" for key in keys]
             elif before != after:
                 found.append(f"{field} was {before!r} and is {after!r}")
         return found
+
+
+def _filled(values: dict[str, Any], key: str) -> Any:
+    """Look up a value; what a run of an earlier version does not know yet is as good as empty."""
+    value = values.get(key)
+    return None if value in ({}, []) else value
 
 
 def describe_environment() -> dict[str, Any]:

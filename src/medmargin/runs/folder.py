@@ -79,6 +79,16 @@ class RunPaths:
         return self.folder / "trust.json"
 
     @property
+    def rules(self) -> Path:
+        """How label maps are corrected (after `ensemble --data`)."""
+        return self.folder / "rules.json"
+
+    @property
+    def selection(self) -> Path:
+        """What was compared when the run was put together (after `ensemble --data`)."""
+        return self.folder / "selection.json"
+
+    @property
     def best_weights(self) -> Path:
         """The weights with the best validation score so far."""
         return self.folder / "checkpoints" / "best.safetensors"

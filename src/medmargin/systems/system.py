@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from medmargin.inference import AutomaticPredictor, PromptedPredictor
+    from medmargin.inference import AutomaticPredictor, PromptedPredictor, VolumePredictor
     from medmargin.learning.batches import Stream
     from medmargin.learning.engine import Precision
     from medmargin.learning.learner import Learner
@@ -25,6 +25,10 @@ class Stage:
         stream: (source of pictures, seed=...) -> the training stream.
         batch_size: items per step. epochs: its length when no budget is given. precision: of the arithmetic, in
             Lightning's words.
+        cases: what the stream draws from: "slices" (`learning.CachedCases`), or "volumes" prepared as the task's plan
+            says (`learning.CachedVolumes`).
+        keep: the weights that are left, those of the last step or those with the best validation score.
+        validation_items: of the validation stream, looked at now and then.
     """
 
     name: str
@@ -33,6 +37,9 @@ class Stage:
     batch_size: int
     epochs: int
     precision: Precision
+    cases: Literal["slices", "volumes"] = "slices"
+    keep: Literal["best", "last"] = "best"
+    validation_items: int = 128
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class System:
 
     network: nn.Module
     stages: tuple[Callable[[], Stage], ...]
-    predictor: Callable[[], PromptedPredictor | AutomaticPredictor]
+    predictor: Callable[[], PromptedPredictor | AutomaticPredictor | VolumePredictor]
     init: str = "none"
     adapter: Callable[[], dict[str, Tensor]] | None = None
 

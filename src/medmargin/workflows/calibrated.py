@@ -12,9 +12,9 @@ from medmargin.runs import Run
 from medmargin.storage import sha256
 
 if TYPE_CHECKING:
-    from medmargin.inference import AutomaticPredictor, PromptedPredictor
+    from medmargin.inference import AutomaticPredictor, PromptedPredictor, VolumePredictor
 
-    Predictor = PromptedPredictor | AutomaticPredictor
+    Predictor = PromptedPredictor | AutomaticPredictor | VolumePredictor
 
 _log = logging.getLogger(__name__)
 

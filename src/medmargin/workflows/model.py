@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medmargin.datasets.planning import Plan
 from medmargin.datasets.task import Task
 from medmargin.errors import CheckpointError, ConfigError
 from medmargin.imaging import Volume, from_array, read_image
 from medmargin.networks.starting_points import SHIPPED
 from medmargin.networks.weight_files import load_strictly
 from medmargin.prompts.types import Box, Point, Prompt
-from medmargin.runs import Run, read_run
+from medmargin.runs import EnsembleRun, Run, open_run
 from medmargin.systems.registry import build_system, catalogue, resolve_arguments
 from medmargin.systems.system import System
+from medmargin.workflows.members import refuse_unlike
 
 if TYPE_CHECKING:
-    from medmargin.inference import AutomaticPredictor, PromptedPredictor, Segmentation
+    from medmargin.inference import AutomaticPredictor, PromptedPredictor, Segmentation, VolumePredictor
 
 _HISTORY = {"init": "none", "teacher": None}
 
@@ -37,7 +39,7 @@ class Model:
 
     run: Run
     task: Task
-    predictor: PromptedPredictor | AutomaticPredictor
+    predictor: PromptedPredictor | AutomaticPredictor | VolumePredictor
     warning: str = ""
 
     @property
@@ -107,10 +109,12 @@ def load(
     """Load a trained system.
 
     Args:
-        run: a run folder, or the slug of a system whose weights ship with the package ("u-medsam").
+        run: a run folder, that of an ensemble too, or the slug of a system whose weights ship with the package
+            ("u-medsam").
         memory: bytes the process may hold; None aims at 4 GiB.
         uncertainty: name of an estimator, see `workflows.uncertainty`; None takes the system's own.
-        members: further runs of the same system and task, trained with other seeds: a deep ensemble with `run`.
+        members: further runs of the same system and task, trained with other seeds or on other folds: a deep ensemble
+            with `run`.
         calibrated: use the run's calibration, where it has one for this estimator; where it has one for another, the
             model warns and is not calibrated.
 
@@ -119,18 +123,58 @@ def load(
         ConfigError: unknown kind of uncertainty, or a run of a version with other arguments.
     """
     from medmargin.workflows.calibrated import attach_calibration
+    from medmargin.workflows.rules import attach_rules
+
+    found, *others = (open_run(find_run(folder)) for folder in (run, *members))
+    predictor = assembled(found, others, uncertainty)
+    predictor.memory = memory
+    attach_rules(predictor, found)
+    warning = attach_calibration(predictor, found, others) if calibrated else ""
+    return Model(found, task_of(found), predictor, warning)
+
+
+def assembled(
+    found: Run, others: Sequence[Run] = (), uncertainty: str | None = None
+) -> PromptedPredictor | AutomaticPredictor | VolumePredictor:
+    """Build the predictor of a run, or of an ensemble, with its trained networks; see `load`.
+
+    Args:
+        found: the run. others: further members. uncertainty: name of the estimator.
+
+    Raises:
+        CheckpointError, ConfigError: see `load`.
+    """
     from medmargin.workflows.uncertainty import choose_uncertainty
 
-    found = read_run(find_run(run))
-    task = Task(**{**found.config.task, "channels": tuple(found.config.task["channels"])})
-    predictor = _trained(found, task).predictor()
-    predictor.memory = memory
-    others = [read_run(find_run(member)) for member in members]
     for other in others:
-        _refuse_another_kind(found, other)
-    choose_uncertainty(uncertainty, predictor, found, [_trained(other, task).network for other in others])
-    warning = attach_calibration(predictor, found, others) if calibrated else ""
-    return Model(found, task, predictor, warning)
+        if isinstance(other, EnsembleRun):
+            raise ConfigError(f"{other.folder}: an ensemble cannot be a member; give the runs in its folder 'members'")
+    first, *further = (*found.members, *others) if isinstance(found, EnsembleRun) else (found, *others)
+    task, networks = task_of(first), []
+    predictor = _trained(first, task).predictor()
+    for other in further:
+        its_task = task_of(other)
+        refuse_unlike(first, task, other, its_task)
+        networks.append(_trained(other, its_task).network)
+    choose_uncertainty(uncertainty, predictor, found, networks)
+    return predictor
+
+
+def task_of(run: Run) -> Task:
+    """Read back the task that a run's description holds as plain values.
+
+    Raises:
+        CheckpointError: its plan is damaged.
+    """
+    plain = dict(run.config.task)
+    plain["channels"] = tuple(plain["channels"])
+    for name in ("regions", "file_values"):
+        plain[name] = {structure: tuple(values) for structure, values in plain.get(name, {}).items()}
+    try:
+        plain["plan"] = Plan.from_dict(plain["plan"]) if plain.get("plan") else None
+    except ConfigError as error:
+        raise CheckpointError(f"{run.paths.config}: {error}. The file is damaged or of another version.") from error
+    return Task(**plain)
 
 
 def _trained(run: Run, task: Task) -> System:
@@ -142,20 +186,11 @@ def _trained(run: Run, task: Task) -> System:
     return system
 
 
-def _refuse_another_kind(run: Run, other: Run) -> None:
-    for field in ("system", "task"):
-        mine, theirs = getattr(run.config, field), getattr(other.config, field)
-        if mine != theirs:
-            raise ConfigError(
-                f"{other.folder} cannot join {run.folder} in an ensemble: its {field} is {theirs}, not {mine}. "
-                "Members are trained on the same data set with other seeds."
-            )
-
-
 def describe(model: Model) -> dict[str, Any]:
-    """Say which run answers: system, folder, seed, arguments and where its training started from."""
+    """Say which run answers: system, folder, seed, arguments and where its training started from; or which runs."""
     config = model.run.config
-    return {
+    members = {"members": [run.folder.name for run in model.run.members]} if isinstance(model.run, EnsembleRun) else {}
+    return members | {
         "system": config.system,
         "folder": str(model.run.folder),
         "seed": config.seed,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medmargin.datasets.dataset import open_dataset
+from medmargin.datasets.dataset import Dataset, open_dataset
 from medmargin.datasets.planning import (
     LAPTOP,
     PAPER,
@@ -22,6 +22,8 @@ from medmargin.datasets.planning import (
     read_overrides,
     scale_named,
 )
+from medmargin.errors import ConfigError
+from medmargin.storage import write_json
 
 if TYPE_CHECKING:
     from medmargin.workflows.plan_cost import Cost
@@ -60,6 +62,17 @@ class PlannedDataset:
             "plans": {name: plan.to_dict() for name, plan in self.plans.items()},
             "costs": {name: cost.to_dict() for name, cost in self.costs.items()},
         }
+
+
+    def write(self, path: Path | str) -> None:
+        """Write the one plan there is to a JSON file, which `train` can follow.
+
+        Raises:
+            ConfigError: there are plans for several scales. BudgetError: the file cannot be written.
+        """
+        if len(self.plans) > 1:
+            raise ConfigError(f"{path}: a file holds one plan; choose it with --scale {' or '.join(self.plans)}")
+        write_json(path, next(iter(self.plans.values())).to_dict())
 
 
 def plan_dataset(
@@ -102,6 +115,19 @@ def plan_dataset(
 
         costs = {name: measure_cost(plan) for name, plan in plans.items()}
     return PlannedDataset(fingerprint, plans, costs)
+
+
+def plan_for_training(data: Dataset, *, scale: str) -> Plan:
+    """Plan a data set by the rules alone, from the cases of all its training sides: every fold gets the same plan.
+
+    Args:
+        scale: "paper" or "laptop".
+
+    Raises:
+        DataError: a data set that cannot be planned. BudgetError: nothing fits into the scale's memory.
+    """
+    fingerprint = measure_fingerprint(planning_cases(data), data.task)
+    return make_plan(fingerprint, scale=scale_named(scale))
 
 
 def _scales(asked: str | None, memory: int | None, *, is_changed: bool) -> list[Scale]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,18 @@ import torch
 from medmargin.datasets.case import Case
 from medmargin.datasets.dataset import Dataset, open_dataset
 from medmargin.datasets.fingerprint import slice_extent
+from medmargin.datasets.planning import Plan
 from medmargin.datasets.task import Task
 from medmargin.errors import ConfigError
-from medmargin.learning import Budget, FixedItems, TrainingOutcome, cache_cases, fit, is_first_process
+from medmargin.learning import (
+    Budget,
+    FixedItems,
+    TrainingOutcome,
+    cache_cases,
+    cache_volumes,
+    fit,
+    is_first_process,
+)
 from medmargin.networks.weight_files import load_strictly
 from medmargin.runs import (
     Run,
@@ -29,9 +38,10 @@ from medmargin.runs import (
 from medmargin.systems.registry import build_system, catalogue, resolve_arguments
 from medmargin.systems.system import Stage, System
 from medmargin.workflows.labelled import labelled_subset
+from medmargin.workflows.plan import plan_for_training
 from medmargin.workflows.scale import choose_scale
 
-_VALIDATION_ITEMS = 128
+_CACHES: dict[str, Callable[..., Any]] = {"slices": cache_cases, "volumes": cache_volumes}
 
 
 def train(
@@ -48,6 +58,7 @@ def train(
     labelled: str | float | Path | None = None,
     scale: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    plan: Path | str | None = None,
     resume: bool = False,
     devices: int = 1,
     nodes: int = 1,
@@ -67,6 +78,7 @@ def train(
         labelled: share of the training patients whose labels are used, or a file of case names.
         scale: "laptop" or "paper"; None takes the laptop's where no GPU is found.
         settings: arguments of the system by name.
+        plan: file of a plan (`data plan --out`), for systems that are planned; None makes one.
         resume: continue an interrupted run.
         devices, nodes: processes per machine, and machines.
         workers: loading processes beside each training process; they change no number.
@@ -84,9 +96,7 @@ def train(
     arguments = resolve_arguments(system, chosen, settings or {})
     data = open_dataset(dataset, split_file=split)
     training = labelled_subset(data.split("train", fold), labelled, seed=seed)
-    task = data.task
-    if "auto" in arguments.values():  # something is chosen by the data; nobody else waits for images to be read
-        task = replace(task, extent=slice_extent(training, task))
+    task = _measured(data, training, system, arguments, chosen, plan)
     torch.manual_seed(seed)  # of the first weights; what follows is seeded step by step
     built = build_system(system, task, arguments)
     stages = [make() for make in built.stages]
@@ -101,15 +111,19 @@ def train(
     elif (folder / "config.json").exists() and is_first_process():  # the others find what the first one wrote
         raise ConfigError(f"{folder} holds a run already: continue it with --resume, or choose another folder.")
     found = write_run(folder, config) if is_first_process() else Run(folder, config)
-    source = cache_cases(sides["train"], task, folder / "cache" / "train", progress=progress)
-    checking = cache_cases(sides["val"], task, folder / "cache" / "val", progress=progress)
+    caches = {
+        (kind, side): _CACHES[kind](cases, task, folder / "cache" / kind / side, progress=progress)
+        for kind in dict.fromkeys(stage.cases for stage in stages)
+        for side, cases in sides.items()
+    }
     for stage, budget in zip(stages, budgets, strict=True):
-        stream = stage.stream(source, seed=seed)
+        stream = stage.stream(caches[stage.cases, "train"], seed=seed)
+        checking = stream.undisturbed(caches[stage.cases, "val"])
         is_last = stage is stages[-1]
         outcome = fit(
             stage.learner,
             stream,
-            FixedItems(stream.undisturbed(checking), _VALIDATION_ITEMS),
+            FixedItems(checking, stage.validation_items),
             folder=folder if is_last else folder / "stages" / stage.name,
             budget=budget,
             batch_size=stage.batch_size,
@@ -119,7 +133,7 @@ def train(
             nodes=nodes,
             workers=workers,
             resume=resume,
-            keep="best",
+            keep=stage.keep,
             validate_every=_interval(budget, stream.objects, stage.batch_size, most=200),
             log_every=_interval(budget, stream.objects, stage.batch_size, most=10),
             snapshots=snapshots if is_last else 0,
@@ -133,6 +147,33 @@ def train(
             write_weights(found.paths.adapter, built.adapter())
         _describe(found, system, outcome)
     return outcome
+
+
+def _measured(
+    data: Dataset,
+    training: Sequence[Case],
+    system: str,
+    arguments: Mapping[str, Any],
+    scale: str,
+    plan: Path | str | None,
+) -> Task:
+    """Give the task with what the system chooses by; nobody else waits for images to be read.
+
+    Raises:
+        ConfigError, DataError: a plan for a system that is not planned, or regions or ignored voxels for one that
+            cannot learn from them.
+    """
+    if "plan" in catalogue()[system].needs:
+        followed = plan_for_training(data, scale=scale) if plan is None else Plan.read(plan)
+        if (wanted := arguments.get("configuration", "auto")) != "auto":
+            followed = replace(followed, chosen=followed.configuration(wanted).name)
+        return replace(data.task, plan=followed)
+    if plan is not None:
+        raise ConfigError(f"--plan {plan}: '{system}' has sizes of its own and needs no plan. Leave it out")
+    data.task.require_plain(system)
+    if "auto" in arguments.values():
+        return replace(data.task, extent=slice_extent(training, data.task))
+    return data.task
 
 
 def _budgets(stages: Sequence[Stage], *, minutes: float | None, steps: int | None, epochs: int | None) -> list[Budget]:

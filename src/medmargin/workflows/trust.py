@@ -52,7 +52,9 @@ def training_reference(model: Model, data: Dataset) -> tuple[OutOfDistribution |
     try:
         for name in names:
             image = load_image(held[name], data.task)
-            embedding = image_embedding(network, SliceStack(image, predictor.normalise), predictor.threads)
+            embedding = None
+            if hasattr(network, "image_encoder"):
+                embedding = image_embedding(network, SliceStack(image, predictor.normalise), predictor.threads)
             features.append(image_features(image, modality=data.task.modality, embedding=embedding))
         return OutOfDistribution.fit(features, [held[name].patient for name in names]), ""
     except DataError as error:

@@ -12,14 +12,16 @@ from medmargin.runs import Run
 if TYPE_CHECKING:
     from torch import nn
 
-    from medmargin.inference import AutomaticPredictor, PromptedPredictor
+    from medmargin.inference import AutomaticPredictor, PromptedPredictor, VolumePredictor
+
+    Predictor = PromptedPredictor | AutomaticPredictor | VolumePredictor
 
 PROMPTED = ("prompt-perturbation", "none")
 AUTOMATIC = ("evidential", "softmax", "test-time-augmentation", "mc-dropout", "ensemble", "snapshots")
 
 
 def choose_uncertainty(
-    name: str | None, predictor: PromptedPredictor | AutomaticPredictor, run: Run, others: Sequence[nn.Module]
+    name: str | None, predictor: Predictor, run: Run, others: Sequence[nn.Module]
 ) -> None:
     """Give a predictor the estimator of a name; None leaves the system's own.
 
@@ -61,7 +63,10 @@ def _prompted(name: str, predictor: PromptedPredictor, others: Sequence[nn.Modul
     predictor.uncertainty = None if name == "none" else predictor.uncertainty or PromptPerturbation()
 
 
-def _automatic(name: str, predictor: AutomaticPredictor, run: Run, others: Sequence[nn.Module]) -> None:
+def _automatic(
+    name: str, predictor: AutomaticPredictor | VolumePredictor, run: Run, others: Sequence[nn.Module]
+) -> None:
+    from medmargin.inference import VolumePredictor
     from medmargin.uncertainty import estimators
 
     if others and name != "ensemble":
@@ -84,6 +89,8 @@ def _automatic(name: str, predictor: AutomaticPredictor, run: Run, others: Seque
         predictor.uncertainty = estimators.Softmax()
     elif name == "mc-dropout":
         predictor.uncertainty = estimators.MonteCarloDropout()
+    elif isinstance(predictor, VolumePredictor):
+        predictor.uncertainty = estimators.VolumeMirrors(tuple(range(predictor.configuration.dims)))
     else:
         predictor.uncertainty = estimators.TestTimeAugmentation()
     predictor.checked()
