@@ -52,7 +52,7 @@ def main() -> None:
                f"{each['start_mb']:.0f}", f"{each['scores_mb']:.0f}") for each in found],
         notes=f"At the common size holding all scores takes {held / streamed:.1f} times the memory of streaming, "
         "without what the process held before. Streaming also gives the uncertainty of every voxel, volumes with "
-        "intervals and confidences.",
+        "intervals and confidences. Seconds are wall-clock time; the machine did other work meanwhile.",
     )  # fmt: skip
 
 

@@ -262,9 +262,13 @@ def _print_plan(plan: Plan) -> None:
     print_table(title, ("choice", "value", "why"), rows)
     for one in plan.configurations:
         rows = [
-            ("spacing", _by_axis(f"{pitch:.4g}" for pitch in one.spacing) + f" {plan.unit}", plan.reasons["spacing"]),
+            (
+                "spacing",
+                _by_axis(f"{pitch:.4g}" for pitch in one.spacing) + f" {plan.unit}",
+                one.reasons.get("spacing", plan.reasons["spacing"]),
+            ),
             ("median shape", _by_axis(one.median_shape), "of the cases at that spacing"),
-            *((name, _choice(getattr(one, name)), reason) for name, reason in one.reasons.items()),
+            *((name, _choice(getattr(one, name)), why) for name, why in one.reasons.items() if name != "spacing"),
         ]
         print_table(f"{one.name}{' (chosen)' if one.name == plan.chosen else ''}", ("choice", "value", "why"), rows)
 

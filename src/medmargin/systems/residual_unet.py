@@ -27,7 +27,7 @@ from medmargin.systems.system import System
     stages=("train",),
     laptop={
         "blocks": (1, 2, 2, 2), "evidential": True, "deep_supervision": False, "optimiser": "adamw", "lr": 3e-3,
-        "weight_decay": 0.01, "warmup_steps": 60, "average_decay": 0.99, "augmentation": "light", "mirrors": False,
+        "weight_decay": 0.01, "warmup_steps": 60, "augmentation": "light", "mirrors": False,
         "epochs": 20, "precision": "bf16-mixed",
     },
 )  # fmt: skip

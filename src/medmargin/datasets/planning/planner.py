@@ -22,7 +22,7 @@ from medmargin.datasets.planning.overrides import Overrides
 from medmargin.datasets.planning.patch import Fit, fitted_batch
 from medmargin.datasets.planning.plan import Configuration, Plan, Resampling
 from medmargin.datasets.planning.scale import PAPER, Scale
-from medmargin.datasets.planning.spacing import axis_order, median_shape, target_spacing
+from medmargin.datasets.planning.spacing import ANISOTROPY, axis_order, median_shape, target_spacing
 from medmargin.errors import ConfigError
 
 _ASKED = "asked for"
@@ -69,8 +69,10 @@ def make_plan(
     scale = _scale(scale, asked)
     images, reasons = _images(fingerprint, asked)
     dims = _dims(dims, asked, images, fingerprint)
-    configurations = _configurations(fingerprint, images, scale, dims, reasons)
-    chosen, reasons["configuration"] = _chosen(configurations, asked, images, reasons, scale)
+    configurations = _configurations(
+        fingerprint, images, scale, dims, reasons, is_spacing_asked=asked.spacing is not None
+    )
+    chosen, reasons["configuration"] = _chosen(configurations, asked, images, reasons, scale, fingerprint.task.unit)
     final = [
         customised(planned, asked, voxels=_voxels(planned, images), scale=scale) if planned.name == chosen else planned
         for planned in configurations
@@ -144,19 +146,38 @@ def _dims(dims: int | None, asked: Overrides, images: _Images, fingerprint: Fing
 
 
 def _configurations(
-    fingerprint: Fingerprint, images: _Images, scale: Scale, dims: int | None, reasons: dict[str, str]
+    fingerprint: Fingerprint,
+    images: _Images,
+    scale: Scale,
+    dims: int | None,
+    reasons: dict[str, str],
+    *,
+    is_spacing_asked: bool,
 ) -> list[Configuration]:
     sizes = {"channels": len(fingerprint.task.channels), "classes": fingerprint.task.num_classes}
     planned = []
     if dims != 3:
-        planned.append(
-            configuration("2d", images.spacing[1:], images.shape[1:], **sizes, voxels=images.voxels, scale=scale)
-        )
+        planned.append(_slices(images, sizes, scale, is_spacing_asked=is_spacing_asked))
     if dims != 2:
         full = configuration("3d_fullres", images.spacing, images.shape, **sizes, voxels=images.voxels, scale=scale)
         coarse, reasons["3d_lowres"] = low_resolution(full, images.shape, voxels=images.voxels, scale=scale)
         planned += [full] if coarse is None else [full, coarse, _cascade(full, coarse, images, scale)]
     return planned
+
+
+def _slices(images: _Images, sizes: dict[str, int], scale: Scale, *, is_spacing_asked: bool) -> Configuration:
+    """Plan the network of slices; at a small scale long ones are brought to a side it can learn in minutes."""
+    spacing, shape = images.spacing[1:], images.shape[1:]
+    factor = 1.0 if scale.longest_side is None or is_spacing_asked else max(1.0, max(shape) / scale.longest_side)
+    coarse = [side / factor for side in shape]
+    planned = configuration(
+        "2d", [pitch * factor for pitch in spacing], coarse, **sizes,
+        voxels=images.voxels / factor**2, scale=scale,
+    )  # fmt: skip
+    if factor == 1:
+        return planned
+    reason = f"{factor:.3g} times coarser: the {scale.name} scale brings longer slices to {scale.longest_side} pixels"
+    return replace(planned, reasons={**planned.reasons, "spacing": reason})
 
 
 def _cascade(full: Configuration, coarse: Configuration, images: _Images, scale: Scale) -> Configuration:
@@ -172,7 +193,12 @@ def _cascade(full: Configuration, coarse: Configuration, images: _Images, scale:
 
 
 def _chosen(
-    configurations: list[Configuration], asked: Overrides, images: _Images, reasons: dict[str, str], scale: Scale
+    configurations: list[Configuration],
+    asked: Overrides,
+    images: _Images,
+    reasons: dict[str, str],
+    scale: Scale,
+    unit: str,
 ) -> tuple[str, str]:
     names = [planned.name for planned in configurations]
     if asked.configuration is not None:
@@ -184,6 +210,8 @@ def _chosen(
         return asked.configuration, _ASKED
     if names == ["2d"]:
         return "2d", "the images are single slices" if images.has_one_slice else "only slices were asked for"
+    if "2d" in names and unit == "px" and images.shape[0] * ANISOTROPY < min(images.shape[1:]):
+        return "2d", "few slices of unknown thickness: only within a slice are distances known to be alike"
     if scale.name == "laptop" and "3d_lowres" in names:
         return "3d_lowres", "at full resolution a small patch sees too little of the image to know where it is"
     others = " and ".join(name for name in names if name != "3d_fullres")

@@ -26,6 +26,7 @@ class Scale:
         most_stages: cap of the resolution levels; None: as many as the patch allows.
         fitted_batch: samples that must fit into the memory beside each other before the patch is accepted.
         most_samples: cap of the batch by number of dimensions; None: what the memory and the data set allow.
+        longest_side: pixels to which longer slices are brought for a 2-D network; None: none are.
     """
 
     name: str
@@ -36,10 +37,11 @@ class Scale:
     most_stages: int | None
     fitted_batch: int
     most_samples: Mapping[int, int] | None
+    longest_side: int | None
 
 
-PAPER = Scale("paper", 8 * 2**30, "mixed", 32, {2: 512, 3: 320}, None, 2, None)
-LAPTOP = Scale("laptop", 3 * 2**29, "float32", 16, {2: 128, 3: 128}, 4, 4, {2: 16, 3: 2})
+PAPER = Scale("paper", 8 * 2**30, "mixed", 32, {2: 512, 3: 320}, None, 2, None, None)
+LAPTOP = Scale("laptop", 3 * 2**29, "float32", 16, {2: 128, 3: 128}, 4, 4, {2: 8, 3: 2}, 192)
 SCALES = {scale.name: scale for scale in (PAPER, LAPTOP)}
 
 
