@@ -34,6 +34,7 @@ import numpy as np
 
 from medmargin.datasets import Case, Dataset, open_dataset
 from medmargin.datasets.loading import load_image, on_grid_of
+from medmargin.datasets.planning import Plan
 from medmargin.evaluation.palette import ALARM_COLOUR
 from medmargin.imaging import read_label, write_labels, write_map
 from medmargin.runs import read_run
@@ -153,7 +154,7 @@ def ours(budget: Budget, system: str) -> dict[str, Any]:
     config = read_run(run).config
     batch = config.arguments["batch_size"]
     if batch == "auto":
-        batch = config.task.plan.configuration(None).batch_size
+        batch = Plan.from_dict(config.task["plan"]).configuration().batch_size
     asked = ["--split", "val"] if budget.first is None else []
     images = [budget.data.folder] if budget.first is None else [image for case in budget.cases for image in case.images]
     found = budget.medmargin("predict", run, *images, *asked, "--out", budget.files, "--probabilities")

@@ -7,11 +7,15 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from medmargin.evaluation.calibration import (
+    FINE_BINS,
     adaptive_error,
     average_error,
     classwise_error,
+    coarsened,
+    equal_mass_error,
     equal_width,
     expected_error,
+    fine_reliability,
     jungo_binning,
     maximum_error,
     monai_binning,
@@ -152,6 +156,32 @@ def test_adaptive_error_of_one_range_is_the_gap_of_the_class_frequencies() -> No
     frequency = np.bincount(labels, minlength=3) / labels.size
     gaps = np.abs(frequency - probabilities.astype(float).mean(axis=0))
     assert adaptive_error(probabilities, labels, 1) == pytest.approx(gaps.mean())
+
+
+def test_adaptive_error_of_distinct_probabilities_is_that_of_equal_parts() -> None:
+    probabilities, labels = random_items(4)
+    total = 0.0
+    for k in range(3):
+        order = np.argsort(probabilities[:, k])
+        gaps = (labels == k)[order] - probabilities[order, k].astype(float)
+        total += sum(abs(part.mean()) for part in np.split(gaps, 8)) / 8
+    assert adaptive_error(probabilities, labels, 8) == pytest.approx(total / 3)
+
+
+@given(st.integers(0, 1000), st.sampled_from([0.02, 0.3, 4.0]))
+def test_fine_bins_give_the_coarse_and_the_adaptive_error(seed: int, crowding: float) -> None:
+    """Beta(a, a) crowds at 0 and 1 where a is small, as voxels do."""
+    rng = np.random.default_rng(seed)
+    probability = rng.beta(crowding, crowding, 3000).astype(np.float32)
+    probability[:50], probability[50:100] = 0, 1
+    outcome = rng.random(3000) < probability**1.5
+    fine, plain = fine_reliability(probability, outcome), reliability(probability, outcome, equal_width(15))
+    assert fine.counts.sum() == 3000
+    assert fine.outcomes.sum() == np.count_nonzero(outcome)
+    assert expected_error(coarsened(fine, 15)) == pytest.approx(expected_error(plain), abs=1e-4)
+    both = np.stack([1 - probability, probability], axis=1)
+    exact = adaptive_error(both[:, 1:], np.where(outcome, 0, 1), 15)
+    assert equal_mass_error(fine, 15) == pytest.approx(exact, abs=0.02 if crowding < 1 else 4 / FINE_BINS + 0.01)
 
 
 def test_percentile_bins_hold_equally_many_items() -> None:

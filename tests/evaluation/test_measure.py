@@ -16,6 +16,8 @@ VOLUME_KEYS = {"true", "estimate", "low", "high", "level"}
 UNCERTAINTY_KEYS = {
     "ece", "mce", "rmsce", "brier", "nll", "auroc", "average_precision", "fpr95", "ueo", "ueo_max", "ueo_max_threshold",
     "aurc", "qu_brats", "qu_brats_dice_auc", "qu_brats_ftp_auc", "qu_brats_ftn_auc", "structures", "band",
+    "ece_classwise", "ece_adaptive", "pavpu", "accurate_if_certain", "uncertain_if_inaccurate",
+    "uncertain_if_inaccurate_reason",  # no square of this case is mostly wrong
 }  # fmt: skip
 
 
@@ -165,6 +167,6 @@ def test_empty_mask_matrix_of_a_whole_case(has_truth: bool, has_mask: bool) -> N
 
 
 def _near(block: np.ndarray) -> np.ndarray:
-    from medmargin.evaluation.bands import band
+    from medmargin.uncertainty.bands import band
 
     return band(block)

@@ -8,9 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from medmargin.evaluation.calibration import equal_width, expected_error, reliability, top_label
+from medmargin.evaluation.calibration import (
+    adaptive_error,
+    classwise_error,
+    equal_width,
+    expected_error,
+    reliability,
+    top_label,
+)
 from medmargin.evaluation.scoring_rules import brier_score, negative_log_likelihood
-from medmargin.evaluation.voxels import ECE_BINS, VoxelCounter, class_vector, count_voxels, voxel_figures
+from medmargin.evaluation.voxels import (
+    ADAPTIVE_RANGES,
+    ECE_BINS,
+    VoxelCounter,
+    class_vector,
+    count_voxels,
+    voxel_figures,
+)
 
 STRUCTURES = {"a": 1, "b": 4}
 
@@ -54,6 +68,10 @@ def test_figures_equal_those_of_the_pure_functions() -> None:
     assert figures["ece"] == pytest.approx(
         expected_error(reliability(confidence, right, equal_width(ECE_BINS))), rel=1e-4
     )
+    assert figures["ece_classwise"] == pytest.approx(
+        classwise_error(probabilities, labels, equal_width(ECE_BINS)), rel=1e-4
+    )
+    assert figures["ece_adaptive"] == pytest.approx(adaptive_error(probabilities, labels, ADAPTIVE_RANGES), abs=5e-3)
     assert figures["brier"] == pytest.approx(brier_score(probabilities, labels), rel=1e-5)
     assert figures["nll"] == pytest.approx(negative_log_likelihood(probabilities, labels), rel=1e-5)
     assert figures["error_rate"] == pytest.approx(1 - right.mean())

@@ -137,3 +137,15 @@ def test_maps_that_are_not_finite_or_do_not_fit_are_named(cube: np.ndarray, name
 def test_an_impossible_interval_is_refused(cube: np.ndarray) -> None:
     with pytest.raises(DataError, match="low <= high"):
         case_features(cube, [_structure(low=5, high=4)], total=np.zeros(cube.shape))
+
+
+def test_a_structure_around_another_is_measured_with_what_lies_in_it(cube: np.ndarray) -> None:
+    total = np.random.default_rng(0).random(cube.shape).astype(np.float32)
+    nested = cube.copy()
+    nested[8:10, 9:11, 10:12] = 2
+    nested[13:15, 7:13, 8:14] = 2  # a core outside the box of the whole's own value
+    joined = (nested > 0).astype(np.uint8)
+    structures = [_structure(1), _structure(2)]
+    found = case_features(nested, structures, total=total, members={"s1": (1, 2), "s2": (2,)})
+    assert found["s1"] == _features(joined, total=total)
+    assert found["s2"] == case_features(nested, structures, total=total)["s2"]

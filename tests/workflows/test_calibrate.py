@@ -119,7 +119,7 @@ def test_the_answer_names_what_was_learned(automatic: Held) -> None:
     assert not patients["shared"]
     assert min(patients["rescaling"], patients["guarantees"]) >= patients["needed_for_a_guarantee"] == 4
     chosen = answer["rescaling"]["all classes"]
-    assert set(chosen["held_out_band_nll"]) == {"none", "temperature", "evidential", "vector"}
+    assert set(chosen["held_out_band_nll"]) == {"none", "temperature", "evidence temperature", "evidential", "vector"}
     assert chosen["held_out_band_nll"][chosen["kind"]] <= chosen["held_out_band_nll"]["none"]
     assert answer["after"]["band"]["nll"] < answer["before"]["band"]["nll"]
     assert answer["after"]["ece"] < answer["before"]["ece"]

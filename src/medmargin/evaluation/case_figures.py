@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from medmargin.datasets.task import mask_of
 from medmargin.evaluation.palette import MASK_COLOUR, TRUTH_COLOUR, png
 from medmargin.evaluation.pictures import Picture
 
@@ -25,12 +26,12 @@ _WHOLE_ENOUGH = 0.6  # a zoom that shows more of the slice than this is the slic
 _BAR_LENGTHS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
-def case_figure(shown: Picture, structures: Mapping[str, int], *, most_uncertain: float) -> bytes:
+def case_figure(shown: Picture, structures: Mapping[str, int | Sequence[int]], *, most_uncertain: float) -> bytes:
     """Draw the slice, both outlines, and what maps there are of uncertainty and edges, side by side.
 
     Args:
         shown: the slice.
-        structures: name -> label value.
+        structures: name -> label value, or the values in a region.
         most_uncertain: nats at the bright end of the colour scale, the same for all pictures of a report.
     """
     panels = 2 + (shown.uncertainty is not None) + (shown.edge is not None)
@@ -79,11 +80,15 @@ def outline_width(columns: slice) -> float:
 
 
 def draw_outlines(
-    axis: Axes, labels: NDArray[Any], structures: Mapping[str, int], colour: str, linewidth: float = 1.6
+    axis: Axes,
+    labels: NDArray[Any],
+    structures: Mapping[str, int | Sequence[int]],
+    colour: str,
+    linewidth: float = 1.6,
 ) -> None:
     """Draw the border of every structure of a label map [H, W], each in a line style of its own."""
     for index, value in enumerate(structures.values()):
-        inside = labels == value
+        inside = mask_of(labels, value)
         if inside.any():
             style = _LINE_STYLES[index % len(_LINE_STYLES)]
             padded = np.pad(inside, 1).astype(float)  # closes outlines that touch the edge of the slice
@@ -92,7 +97,7 @@ def draw_outlines(
 
 
 def draw_uncertainty(
-    axis: Axes, shown: Picture, structures: Mapping[str, int], aspect: float, most_uncertain: float
+    axis: Axes, shown: Picture, structures: Mapping[str, int | Sequence[int]], aspect: float, most_uncertain: float
 ) -> None:
     """Lay the uncertainty over the image, bright at `most_uncertain` nats, with the mask's outline."""
     share = np.clip(np.asarray(shown.uncertainty) / most_uncertain, 0.0, 1.0)
@@ -145,7 +150,7 @@ def _halo_text(axis: Axes, x: float, y: float, text: str, **options: Any) -> Non
     axis.text(x, y, text, color="white", ha="center", bbox=halo, **options)
 
 
-def _draw_legend(figure: Figure, structures: Mapping[str, int]) -> None:
+def _draw_legend(figure: Figure, structures: Mapping[str, int | Sequence[int]]) -> None:
     handles = [
         Line2D([], [], color=TRUTH_COLOUR, linewidth=2, label="expert (truth)"),
         Line2D([], [], color=MASK_COLOUR, linewidth=2, label="program (mask)"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,14 @@ from medmargin.evaluation.pictures import Picture
 _WIDTH, _TITLE = 3.4, 0.3  # inches of a panel, and above it
 
 
-def contrast_figure(pictures: Mapping[str, Picture], structures: Mapping[str, int], *, most_uncertain: float) -> bytes:
+def contrast_figure(
+    pictures: Mapping[str, Picture], structures: Mapping[str, int | Sequence[int]], *, most_uncertain: float
+) -> bytes:
     """Draw outlines, errors and uncertainty of each picture in a row.
 
     Args:
         pictures: "worst", "median" .. -> slice, in the order of the rows; all have an uncertainty map.
-        structures: name -> label value.
+        structures: name -> label value, or the values in a region.
         most_uncertain: nats at the bright end of the colour scale.
     """
     shapes = [_shape(shown) for shown in pictures.values()]
@@ -64,7 +66,7 @@ def errors_of(truth: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _draw_row(
-    axes: NDArray[Any], word: str, shown: Picture, structures: Mapping[str, int], most_uncertain: float
+    axes: NDArray[Any], word: str, shown: Picture, structures: Mapping[str, int | Sequence[int]], most_uncertain: float
 ) -> None:
     rows, columns = zoom(shown)
     aspect = shown.pixel_size[0] / shown.pixel_size[1]

@@ -1,7 +1,8 @@
 """QU-BraTS curves from counts: voxels by uncertainty, true and predicted class, so that no map needs to be kept.
 
 Definitions in `qu_brats`. Conventions: one map speaks for all structures; 100 is the entropy of equally likely classes
-(ln of their number, background included), larger values count as 100; the region takes the place of the brain mask.
+(ln of their number, background included; of overlapping structures ln 2), larger values count as 100; the region takes
+the place of the brain mask. Overlapping structures are counted apart, each as a class and its background.
 """
 
 from __future__ import annotations
@@ -41,7 +42,14 @@ def joint_counts(
 
 
 def curves_of_counts(counts: NDArray[np.int64], structure: int) -> FilteredCurves:
-    """Compute the curves of one class (from 1) as `filtered_curves` does for the masks, the region as brain."""
+    """Compute the curves of one structure as `filtered_curves` does for its masks, the region as brain.
+
+    Args:
+        counts: [41, classes, classes], or [R, 41, 2, 2] of R overlapping structures.
+        structure: its number, from 1.
+    """
+    if counts.ndim == 4:
+        counts, structure = counts[structure - 1], 1
     kept = counts.cumsum(axis=0)
     both = kept[:, structure, structure]
     truth, mask = kept[:, structure, :].sum(axis=1), kept[:, :, structure].sum(axis=1)
@@ -50,6 +58,11 @@ def curves_of_counts(counts: NDArray[np.int64], structure: int) -> FilteredCurve
     dice = np.divide(2.0 * both, total, out=np.ones_like(total), where=total > 0)
     shares = [(values[-1] - values) / (values[-1] + _EPSILON) for values in (both, neither)]
     return FilteredCurves(_THRESHOLDS[::-1], dice[::-1], shares[0][::-1], shares[1][::-1])
+
+
+def structures_counted(counts: NDArray[np.int64]) -> int:
+    """Number of structures in counts of either shape (see `curves_of_counts`)."""
+    return counts.shape[0] if counts.ndim == 4 else counts.shape[1] - 1
 
 
 def filtering_figures(counts: NDArray[np.int64] | None, structures: Mapping[str, int] | list[str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medmargin.evaluation.bands import BAND_VOXELS
+from medmargin.uncertainty.bands import BAND_VOXELS
 
 GLOSSARY = {
     "Truth": "The outline drawn by an expert; it is itself uncertain, since two experts rarely agree fully.",
@@ -31,6 +31,10 @@ GLOSSARY = {
     "was right inside (second, low is good) and outside (third, low is good) the structure; a map of zeros scores "
     "well on the last two, so all three are shown.",
     "ECE (calibration error)": "The average gap between the stated probability and how often it was right: 0 is best.",
+    "Class-wise and adaptive ECE": "The same gap for the probability of every structure and of the background, "
+    "averaged; adaptive: in bins with equally many voxels, so that rare probabilities weigh as much as common ones.",
+    "PAvPU": "The share of small squares that are right and certain, or wrong and uncertain: higher is better, and "
+    "where little is wrong it is high by itself.",
     "Brier score": "The squared error of the stated probabilities, from 0 (best) to 2.",
     "NLL": "The surprise at the truth, given the stated probabilities, in nats: 0 is best, and sure errors cost most.",
     "AURC": "The mean error that remains when the least certain items are given up one by one: lower is better.",

@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medmargin.datasets.task import mask_of
 from medmargin.errors import DataError, GeometryError
-from medmargin.evaluation.bands import band
 from medmargin.evaluation.filtering import filtering_figures
+from medmargin.evaluation.ignored import IGNORED_REASON, cleared
 from medmargin.evaluation.overlap import dice
+from medmargin.evaluation.rater_calibration import rater_calibration
 from medmargin.evaluation.rater_figures import measure_raters
 from medmargin.evaluation.structures import measure_structures
 from medmargin.evaluation.volumes import VolumeInterval, measure_volumes
 from medmargin.evaluation.voxels import VoxelCounter, VoxelTally, count_voxels, voxel_figures
 from medmargin.imaging.volume import Grid
+from medmargin.uncertainty.bands import band
 
 # 2 px as the MedSAM challenge; not its 2 mm, which forgive a structure of 10 mm (hippocampus) too much.
 NSD_TOLERANCE = {"mm": 1.0, "px": 2.0}
@@ -54,6 +57,8 @@ def measure_case(
     *,
     grid: Grid,
     structures: Mapping[str, int],
+    regions: Mapping[str, Sequence[int]] | None = None,
+    ignore: int | None = None,
     probabilities: Mapping[str, NDArray[Any]] | None = None,
     uncertainty: NDArray[Any] | None = None,
     volumes: Mapping[str, VolumeInterval] | None = None,
@@ -67,9 +72,11 @@ def measure_case(
 
     Args:
         case, patient: names; the patient groups cases in the confidence intervals.
-        truth, labels: [I, J, K] integers on `grid`: 0 and the values of `structures`.
+        truth, labels: [I, J, K] integers on `grid`: 0 and the values of `structures`; in the truth also `ignore`.
         grid: geometry; where its unit is "px" nothing is given in mm or ml.
         structures: name -> label value.
+        regions: name -> the label values in it, where structures overlap (see `datasets.Task`).
+        ignore: label value of voxels that count nowhere, in the truth or a rater's map; see `ignored`.
         probabilities: name -> [I, J, K] in [0, 1] before any post-processing, or None.
         uncertainty: [I, J, K] >= 0 in nats, or None.
         volumes: predicted volumes with intervals, by structure.
@@ -86,7 +93,7 @@ def measure_case(
     """
     label_maps = {"truth": truth, "prediction": labels}
     label_maps |= {f"label map of rater {number}": values for number, values in enumerate(raters, start=2)}
-    _check(case, grid, structures, label_maps, probabilities or {}, uncertainty)
+    _check(case, grid, structures, ignore, label_maps, probabilities or {}, uncertainty)
     for floor, masks in (floors or {}).items():
         _check_shapes(case, grid, {f"{floor} floor of {name}": mask for name, mask in masks.items()})
     tolerance = NSD_TOLERANCE[grid.unit] if nsd_tolerance is None else nsd_tolerance
@@ -95,21 +102,34 @@ def measure_case(
         entry["seconds_reason"] = "the prediction was not timed"
     if attributes:
         entry["attributes"] = dict(attributes)
-    entry["structures"] = measure_structures(truth, labels, structures, grid, tolerance)
-    entry |= measure_volumes(truth, labels, grid, structures, volumes or {})
+    case_score = _case_score(labels, uncertainty)
+    members: dict[str, int | Sequence[int]] = {**structures, **(regions or {})}
+    every_truth, predicted = (truth, *raters), labels
+    (truth,), labels, ignored = cleared((truth,), labels, ignore)
+    counted = None if ignored is None else ~ignored
+    entry["structures"] = measure_structures(truth, labels, members, grid, tolerance)
+    if ignored is None:
+        entry |= measure_volumes(truth, labels, grid, members, volumes or {})
+    else:
+        entry |= measure_volumes(truth, labels, grid, members, {}, missing=IGNORED_REASON)
     if floors:
         entry["floors"] = {
-            floor: {name: dice(truth == value, masks[name]) for name, value in structures.items()}
+            floor: {name: dice(mask_of(truth, value), _within(masks[name], counted)) for name, value in members.items()}
             for floor, masks in floors.items()
         }
-    region = band(truth, labels)
-    whole, near = _count(truth, labels, structures, probabilities, uncertainty, region)
+    near_borders = _within(band(truth, labels), counted)
+    overlapping = members if regions else None
+    whole, near = _count(truth, labels, structures, overlapping, probabilities, uncertainty, counted, near_borders)
     entry["uncertainty"], entry["uncertainty"]["band"] = (
         voxel_figures(tally) | {"structures": filtering_figures(tally.filtered, structures)} for tally in (whole, near)
     )
     if raters:
-        entry["raters"] = measure_raters((truth, *raters), labels, structures, probabilities, uncertainty)
-    entry["uncertainty"] |= _case_score(labels, uncertainty)
+        truths, answer, gaps = cleared(every_truth, predicted, ignore)
+        entry["raters"] = measure_raters(truths, answer, members, probabilities, uncertainty, ignored=gaps)
+        entry["raters"] |= rater_calibration(
+            truths, answer, structures, probabilities, regions=overlapping, ignored=gaps
+        )
+    entry["uncertainty"] |= case_score
     return CaseResult(case, patient, grid.unit, tolerance, entry, whole, near)
 
 
@@ -117,9 +137,11 @@ def _count(
     truth: NDArray[Any],
     labels: NDArray[Any],
     structures: Mapping[str, int],
+    regions: Mapping[str, int | Sequence[int]] | None,
     probabilities: Mapping[str, NDArray[Any]] | None,
     uncertainty: NDArray[Any] | None,
-    region: NDArray[np.bool_],
+    counted: NDArray[np.bool_] | None,
+    near_borders: NDArray[np.bool_],
 ) -> tuple[VoxelTally, VoxelTally]:
     """Count slab by slab along the last axis, so that the class vector of a large volume never exists as a whole."""
     whole, near = VoxelCounter(), VoxelCounter()
@@ -127,14 +149,19 @@ def _count(
     for start in range(0, truth.shape[2], thickness):
         slab = (slice(None), slice(None), slice(start, start + thickness))
         count_voxels(
-            [(whole, None), (near, region[slab])],
+            [(whole, None if counted is None else counted[slab]), (near, near_borders[slab])],
             truth=truth[slab],
             labels=labels[slab],
             structures=structures,
             probabilities=probabilities and {name: values[slab] for name, values in probabilities.items()},
             uncertainty=None if uncertainty is None else uncertainty[slab],
+            regions=regions,
         )
     return whole.tally(), near.tally()
+
+
+def _within(mask: NDArray[np.bool_], counted: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    return mask if counted is None else mask & counted
 
 
 def _case_score(labels: NDArray[Any], uncertainty: NDArray[Any] | None) -> dict[str, Any]:
@@ -149,6 +176,7 @@ def _check(
     case: str,
     grid: Grid,
     structures: Mapping[str, int],
+    ignore: int | None,
     label_maps: Mapping[str, NDArray[Any]],
     probabilities: Mapping[str, NDArray[Any]],
     uncertainty: NDArray[Any] | None,
@@ -158,8 +186,9 @@ def _check(
         maps["uncertainty"] = uncertainty
     _check_shapes(case, grid, {**label_maps, **maps})
     for name, array in label_maps.items():
-        if sum(np.count_nonzero(array == value) for value in {0, *structures.values()}) != array.size:
-            strange = sorted({int(value) for value in np.unique(array)} - {0, *structures.values()})
+        allowed = {0, *structures.values()} | ({ignore} if ignore is not None and name != "prediction" else set())
+        if sum(np.count_nonzero(array == value) for value in allowed) != array.size:
+            strange = sorted({int(value) for value in np.unique(array)} - allowed)
             known = ", ".join(f"{value} {structure}" for structure, value in {"background": 0, **structures}.items())
             raise DataError(f"{case}: the {name} holds the values {strange}, which are no structure (known: {known})")
     for name, array in maps.items():

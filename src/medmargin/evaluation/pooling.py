@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from medmargin.evaluation.bands import BAND_VOXELS
 from medmargin.evaluation.calibration import Reliability, equal_width
 from medmargin.evaluation.distributions import distribution
 from medmargin.evaluation.error_detection import auroc, ranking
@@ -17,9 +16,13 @@ from medmargin.evaluation.error_overlap import HeldOutOverlap
 from medmargin.evaluation.filtering import filtering_figures
 from medmargin.evaluation.risk_coverage import augrc, aurc, excess_aurc, oracle, risk_coverage
 from medmargin.evaluation.voxels import ECE_BINS, VoxelTally, voxel_figures
+from medmargin.uncertainty.bands import BAND_VOXELS
 
 Entry = Mapping[str, Any]
-_PER_CASE = ("ece", "brier", "auroc", "average_precision", "fpr95", "ueo", "ueo_max", "qu_brats")
+_PER_CASE = (
+    "ece", "ece_classwise", "ece_adaptive", "brier", "auroc", "average_precision", "fpr95", "ueo", "ueo_max", "pavpu",
+    "qu_brats",
+)  # fmt: skip
 FAILURE_DICE = 0.7  # a case below it counts as failed
 _TOO_FEW = "fewer than two cases with an uncertainty map"
 

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from medmargin.datasets.task import mask_of
+
 SAMPLES = 16
 FIGURES = ("ged", "hungarian_iou", "sample_diversity", "rater_dice", "mask_dice")
 _SLAB_VOXELS = 2_000_000
@@ -25,18 +27,21 @@ _SLAB_VOXELS = 2_000_000
 def measure_raters(
     raters: Sequence[NDArray[Any]],
     labels: NDArray[Any],
-    structures: Mapping[str, int],
+    structures: Mapping[str, int | Sequence[int]],
     probabilities: Mapping[str, NDArray[Any]] | None,
     uncertainty: NDArray[Any] | None,
+    *,
+    ignored: NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
     """Measure an answer against at least two raters.
 
     Args:
         raters: label maps [I, J, K], the truth first.
         labels: the answer's label map.
-        structures: name -> label value.
+        structures: name -> label value, or the values in a region.
         probabilities: name -> [I, J, K] in [0, 1], or None.
         uncertainty: [I, J, K], or None.
+        ignored: [I, J, K] voxels that count nowhere; the label maps hold background there. None: all count.
 
     Returns:
         n (raters), samples and what they are; by structure and as their mean: `ged` (squared, V-statistic),
@@ -46,11 +51,14 @@ def measure_raters(
     figures = {}
     for name, value in structures.items():
         probability = None if probabilities is None else probabilities.get(name, np.zeros(labels.shape, np.float32))
-        figures[name] = _structure_figures([rater == value for rater in raters], labels == value, probability)
+        if probability is not None and ignored is not None:
+            probability = np.where(ignored, np.zeros((), probability.dtype), probability)
+        masks = [mask_of(rater, value) for rater in raters]
+        figures[name] = _structure_figures(masks, mask_of(labels, value), probability)
     mean = {key: float(np.mean([found[key] for found in figures.values()])) if figures else None for key in FIGURES}
     samples = "the mask alone" if probabilities is None else "level sets of the probability map"
     measured = {"n": len(raters), "samples": 1 if probabilities is None else SAMPLES, "samples_are": samples}
-    return measured | {"structures": figures, "mean": mean} | _correlation(raters, structures, uncertainty)
+    return measured | {"structures": figures, "mean": mean} | _correlation(raters, structures, uncertainty, ignored)
 
 
 def _structure_figures(
@@ -101,18 +109,25 @@ def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.floa
 
 
 def _correlation(
-    raters: Sequence[NDArray[Any]], structures: Mapping[str, int], uncertainty: NDArray[Any] | None
+    raters: Sequence[NDArray[Any]],
+    structures: Mapping[str, int | Sequence[int]],
+    uncertainty: NDArray[Any] | None,
+    ignored: NDArray[np.bool_] | None,
 ) -> dict[str, Any]:
     """NCC over all voxels of sum_k q_k (1 - q_k), with q_k the share of raters that say k, and the uncertainty."""
     if uncertainty is None:
         return {"ncc": None, "ncc_reason": "no uncertainty map was given"}
     moments = np.zeros((3, 3))  # of (1, variance of the raters, uncertainty)
+    members = ([found] if isinstance(found, int) else found for found in structures.values())
+    label_values = dict.fromkeys((0, *itertools.chain.from_iterable(members)))  # in order, each once
     for index in range(uncertainty.shape[2]):
         spread = np.zeros(uncertainty.shape[:2])
-        for value in (0, *structures.values()):
+        for value in label_values:
             share = np.mean([rater[..., index] == value for rater in raters], axis=0)
             spread += share * (1.0 - share)
         values = np.stack([np.ones(spread.size), spread.ravel(), uncertainty[..., index].astype(np.float64).ravel()])
+        if ignored is not None:
+            values = values[:, ~ignored[..., index].ravel()]
         moments += values @ values.T
     means = moments[0, 1:] / moments[0, 0]
     covariance = moments[1:, 1:] / moments[0, 0] - np.outer(means, means)

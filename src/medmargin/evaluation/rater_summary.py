@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from medmargin.evaluation.distributions import distribution
 from medmargin.evaluation.rater_figures import FIGURES
 
@@ -14,7 +16,8 @@ def summarise_raters(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | N
 
     Returns:
         n (cases), n_raters and samples (lowest, highest), what the samples are; `structures` and `mean`: figure ->
-        distribution over cases; `ncc`. None where no case has further raters.
+        distribution over cases; `ncc`; `ece` (voxels x raters), `ece_each` (the mean over a case's raters) and both of
+        the `band`. None where no case has further raters.
     """
     measured = [entry for entry in entries if "raters" in entry]
     if not measured:
@@ -39,4 +42,15 @@ def summarise_raters(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | N
         },
         "mean": distributions([case["mean"] for case in found]),
         "ncc": distribution([case["ncc"] for case in found], patients, reason=reason),
+        **_calibration(found, patients),
+        "band": _calibration([case["band"] for case in found], patients),
+    }
+
+
+def _calibration(found: Sequence[Mapping[str, Any]], patients: Sequence[str]) -> dict[str, Any]:
+    reason = next((case["ece_reason"] for case in found if case["ece"] is None), "")
+    each = [None if case["ece_each"] is None else float(np.mean(case["ece_each"])) for case in found]
+    return {
+        "ece": distribution([case["ece"] for case in found], patients, reason=reason),
+        "ece_each": distribution(each, patients, reason=reason),
     }

@@ -29,7 +29,7 @@ def write_report(
     answer: Mapping[str, Any],
     pictures: Sequence[Picture] = (),
     *,
-    structures: Mapping[str, int],
+    structures: Mapping[str, int | Sequence[int]],
     title: str,
     contrast: Mapping[str, Picture] | None = None,
     warnings: Sequence[str] = (),
@@ -41,7 +41,7 @@ def write_report(
         answer: what `summarise` returned; its `calibration_before`, where it is added, holds the `curves` before
             calibration.
         pictures: slices to show, the worst case first (see `Gallery`).
-        structures: name -> label value.
+        structures: name -> label value, or the values in a region.
         title: name of the system and the data set.
         contrast: the worst, median and best case by these words, to show errors beside uncertainty (see `Gallery`).
         warnings: what readers and predictors had to decide for the user, one sentence each.

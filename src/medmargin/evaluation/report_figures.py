@@ -38,13 +38,13 @@ def report_charts(answer: Mapping[str, Any]) -> dict[str, bytes]:
     return charts
 
 
-def report_pictures(pictures: Sequence[Picture], structures: Mapping[str, int]) -> list[bytes]:
+def report_pictures(pictures: Sequence[Picture], structures: Mapping[str, int | Sequence[int]]) -> list[bytes]:
     """Draw slices of cases as PNG, their uncertainty on one colour scale."""
     most_uncertain = _most_uncertain(pictures)
     return [case_figure(shown, structures, most_uncertain=most_uncertain) for shown in pictures]
 
 
-def report_contrast(contrast: Mapping[str, Picture], structures: Mapping[str, int]) -> bytes | None:
+def report_contrast(contrast: Mapping[str, Picture], structures: Mapping[str, int | Sequence[int]]) -> bytes | None:
     """Draw errors beside uncertainty (see `Gallery.contrast`) as PNG; None without uncertainty maps."""
     shown = {word: picture for word, picture in contrast.items() if picture.uncertainty is not None}
     if not shown:

@@ -29,7 +29,7 @@ def write_pdf(
     answer: Mapping[str, Any],
     pictures: Sequence[Picture] = (),
     *,
-    structures: Mapping[str, int],
+    structures: Mapping[str, int | Sequence[int]],
     title: str,
     warnings: Sequence[str] = (),
     contrast: Mapping[str, Picture] | None = None,
@@ -97,7 +97,9 @@ def _overlap(sheet: Paper, answer: Mapping[str, Any], charts: Mapping[str, bytes
     sheet.pictures([charts["dice"]], width=0.85)
 
 
-def _cases_in_pictures(sheet: Paper, pictures: Sequence[Picture], structures: Mapping[str, int]) -> None:
+def _cases_in_pictures(
+    sheet: Paper, pictures: Sequence[Picture], structures: Mapping[str, int | Sequence[int]]
+) -> None:
     sheet.heading("Cases in pictures, the worst first", below=3.0)
     for shown, image in zip(pictures, report_pictures(pictures, structures), strict=True):
         sheet.pictures([image])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from medmargin.datasets.task import mask_of
 from medmargin.evaluation.overlap import dice, iou, relative_volume_error
 from medmargin.evaluation.states import State, state_of
 from medmargin.evaluation.surface import (
@@ -30,27 +31,32 @@ Box = tuple[slice, ...]
 
 
 def measure_structures(
-    truth: NDArray[Any], labels: NDArray[Any], structures: Mapping[str, int], grid: Grid, tolerance: float
+    truth: NDArray[Any],
+    labels: NDArray[Any],
+    structures: Mapping[str, int | Sequence[int]],
+    grid: Grid,
+    tolerance: float,
 ) -> dict[str, dict[str, Any]]:
     """Measure all structures of two label maps, each within the box around it in both maps, several at a time.
 
     Args:
         truth, labels: [I, J, K] integers on `grid`.
-        structures: name -> label value, above 0.
+        structures: name -> label value, above 0, or the values in a region.
         grid, tolerance: see `measure_structure`.
 
     Returns:
         Name -> figures, equal to those of `measure_structure` on the whole masks.
     """
-    most = max(structures.values(), default=1)
+    members = {name: [found] if isinstance(found, int) else found for name, found in structures.items()}
+    most = max((value for values in members.values() for value in values), default=1)
     boxes = [ndimage.find_objects(array, most) for array in (truth, labels)]
 
-    def measured(value: int) -> dict[str, Any]:
-        box = _joint_box([found[value - 1] for found in boxes], grid.shape)
-        return measure_structure(truth[box] == value, labels[box] == value, grid, tolerance)
+    def measured(values: Sequence[int]) -> dict[str, Any]:
+        box = _joint_box([found[value - 1] for found in boxes for value in values], grid.shape)
+        return measure_structure(mask_of(truth[box], values), mask_of(labels[box], values), grid, tolerance)
 
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
-        return dict(zip(structures, threads.map(measured, structures.values()), strict=True))
+        return dict(zip(structures, threads.map(measured, members.values()), strict=True))
 
 
 def measure_structure(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medmargin.datasets.task import mask_of
 from medmargin.evaluation.structures import SPACING_UNKNOWN
 from medmargin.imaging.volume import Grid
 
@@ -33,16 +34,19 @@ def measure_volumes(
     truth: NDArray[Any],
     labels: NDArray[Any],
     grid: Grid,
-    structures: Mapping[str, int],
+    structures: Mapping[str, int | Sequence[int]],
     intervals: Mapping[str, VolumeInterval],
+    *,
+    missing: str = "the prediction came without a volume interval",
 ) -> dict[str, Any]:
     """Measure the true volumes, beside the predicted ones.
 
     Args:
         truth, labels: [I, J, K] label maps on `grid`.
         grid: geometry.
-        structures: name -> label value.
+        structures: name -> label value, or the values in a region.
         intervals: predicted volumes by structure; one that is missing is counted from `labels`, without an interval.
+        missing: why an interval is missing.
 
     Returns:
         "volumes_ml", and "volumes_px" (in voxels) where the spacing is unknown: true, estimate, low, high and level of
@@ -52,11 +56,10 @@ def measure_volumes(
     measured: dict[str, dict[str, Any]] = {}
     for name, value in structures.items():
         interval = intervals.get(name)
-        true, estimate = (float(np.count_nonzero(array == value) * (size or 1.0)) for array in (truth, labels))
+        true, estimate = (float(np.count_nonzero(mask_of(array, value)) * (size or 1.0)) for array in (truth, labels))
         if interval is None:
-            reason = "the prediction came without a volume interval"
             measured[name] = {"true": true, "estimate": estimate, "low": None, "high": None, "level": None}
-            measured[name] |= {f"{key}_reason": reason for key in ("low", "high", "level")}
+            measured[name] |= {f"{key}_reason": missing for key in ("low", "high", "level")}
         else:
             measured[name] = {"true": true} | {key: float(value) for key, value in asdict(interval).items()}
     if size is not None:

@@ -3,7 +3,10 @@
 Conventions, decided here once:
 - Structures have one probability each and may overlap. A voxel's class vector is (background, structures..) with
   background = max(0, 1 - sum of the structures), divided by its sum; a structure without a map has probability 0.
-- ECE is that of the most probable class (its probability against whether it is the true one), 15 equal bins.
+- Overlapping structures (regions) are questions of their own: every voxel counts once per structure, with the vector
+  (1 - p, p); an error is then a voxel where any structure's mask is wrong.
+- ECE is that of the most probable class (its probability against whether it is the true one), 15 equal bins. The
+  class-wise and the adaptive one look at the probability of every class, or of every region.
 - An error is a voxel whose final label is not the true one; the uncertainty map is its score.
 - The QU-BraTS figures are means over the structures; those of each structure are in `filtering`.
 """
@@ -17,11 +20,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medmargin.datasets.task import mask_of
 from medmargin.evaluation.calibration import (
     Reliability,
+    coarsened,
+    equal_mass_error,
     equal_width,
     expected_error,
+    fine_reliability,
     maximum_error,
+    mean_over_classes,
     reliability,
     root_mean_square_error,
 )
@@ -33,14 +41,17 @@ from medmargin.evaluation.error_detection import (
     false_positive_rate,
 )
 from medmargin.evaluation.error_overlap import UEO_THRESHOLD, best_overlap, overlap_at
-from medmargin.evaluation.filtering import AREAS, curves_of_counts, filter_levels, joint_counts
+from medmargin.evaluation.filtering import AREAS, curves_of_counts, filter_levels, joint_counts, structures_counted
+from medmargin.evaluation.patches import patch_counts, patch_figures
 from medmargin.evaluation.risk_coverage import aurc, risk_coverage_of_errors
 from medmargin.evaluation.scoring_rules import brier_terms, likelihood_terms
 from medmargin.uncertainty.calibration.classes import fill_background
 
 ECE_BINS = 15
 MCE_VOXELS = 30  # a bin with fewer voxels has no say in the largest gap
-_OF_PROBABILITIES = ("ece", "mce", "rmsce", "brier", "nll")
+ADAPTIVE_RANGES = 15
+_OF_PROBABILITIES = ("ece", "mce", "rmsce", "ece_classwise", "ece_adaptive", "brier", "nll")
+_NO_VOXEL = "no voxel in this region"
 _OF_RANKING = ("auroc", "average_precision", "fpr95", "ueo", "ueo_max", "ueo_max_threshold", "aurc")
 _OF_FILTERING = ("qu_brats", *(f"qu_brats_{area}" for area in AREAS))
 
@@ -52,9 +63,12 @@ class VoxelTally:
     Attributes:
         voxels, errors: number of voxels, and of wrong ones.
         bins: reliability of the most probable class, or None without probabilities.
-        brier, likelihood: sums of the Brier score and of -ln p (nats) over `bins.items` voxels.
+        brier, likelihood: sums of the Brier score and of -ln p (nats) over `bins.items` voxels (of each region).
         ranked: voxels by falling uncertainty with the wrong ones as positives, or None without a map.
-        filtered: [41, K + 1, K + 1] voxels by uncertainty, true and predicted class (see `filtering`), or None.
+        filtered: [41, K + 1, K + 1] voxels by uncertainty, true and predicted class, of R regions [R, 41, 2, 2] (see
+            `filtering`), or None.
+        classes: fine bins of the probability of each class, or of each region, or None.
+        patches: [2, 2] squares by accuracy and uncertainty (see `patches`), or None.
     """
 
     voxels: int
@@ -64,6 +78,8 @@ class VoxelTally:
     likelihood: float
     ranked: Ranking | None
     filtered: NDArray[np.int64] | None = None
+    classes: tuple[Reliability, ...] | None = None
+    patches: NDArray[np.int64] | None = None
 
 
 class VoxelCounter:
@@ -75,6 +91,8 @@ class VoxelCounter:
         self._brier = self._likelihood = 0.0
         self._scores: ScoreHistogram | None = None
         self._filtered: NDArray[np.int64] | None = None
+        self._classes: tuple[Reliability, ...] | None = None
+        self._patches: NDArray[np.int64] | None = None
 
     def add_errors(self, error: NDArray[np.bool_], uncertainty: NDArray[Any] | None) -> None:
         """Count voxels [N] and, where there is a map, their uncertainty [N] >= 0."""
@@ -91,6 +109,15 @@ class VoxelCounter:
         """Count voxels by uncertainty, true and predicted class, as `joint_counts` returns them."""
         self._filtered = counts if self._filtered is None else self._filtered + counts
 
+    def add_classes(self, classes: Sequence[Reliability]) -> None:
+        """Count fine bins of the probability of each class."""
+        given = self._classes
+        self._classes = tuple(classes if given is None else (a + b for a, b in zip(given, classes, strict=True)))
+
+    def add_patches(self, counts: NDArray[np.int64]) -> None:
+        """Count squares [2, 2], as `patch_counts` returns them."""
+        self._patches = counts if self._patches is None else self._patches + counts
+
     def add(self, tally: VoxelTally) -> None:
         """Count what another counter counted."""
         self._voxels += tally.voxels
@@ -101,11 +128,18 @@ class VoxelCounter:
             self._histogram().add_ranking(tally.ranked)
         if tally.filtered is not None:
             self.add_filtered(tally.filtered)
+        if tally.classes is not None:
+            self.add_classes(tally.classes)
+        if tally.patches is not None:
+            self.add_patches(tally.patches)
 
     def tally(self) -> VoxelTally:
         """Return the sums so far."""
         ranked = None if self._scores is None else self._scores.ranking()
-        return VoxelTally(self._voxels, self._errors, self._bins, self._brier, self._likelihood, ranked, self._filtered)
+        return VoxelTally(
+            self._voxels, self._errors, self._bins, self._brier, self._likelihood, ranked, self._filtered,
+            self._classes, self._patches,
+        )  # fmt: skip
 
     def _add_bins(self, bins: Reliability, brier: float, nats: float) -> None:
         self._bins = bins if self._bins is None else self._bins + bins
@@ -126,6 +160,7 @@ def count_voxels(
     structures: Mapping[str, int],
     probabilities: Mapping[str, NDArray[Any]] | None,
     uncertainty: NDArray[Any] | None,
+    regions: Mapping[str, int | Sequence[int]] | None = None,
 ) -> None:
     """Count the voxels of one slab into each counter, or those of its region.
 
@@ -135,14 +170,21 @@ def count_voxels(
         structures: name -> label value.
         probabilities: name -> [I, J, K] in [0, 1], or None.
         uncertainty: [I, J, K] >= 0, or None.
+        regions: name -> the label values in it, in the order of `structures`, where structures overlap.
     """
     error = truth != labels
+    if uncertainty is not None:
+        for counter, region in counters:
+            counter.add_patches(patch_counts(error, uncertainty, region))
+    if regions:
+        _count_regions(counters, error, truth, labels, regions, probabilities, uncertainty)
+        return
     numbers, classes = _class_numbers(structures), len(structures) + 1
     true_class = numbers[truth.ravel()]
     if uncertainty is not None:
         levels, label_class = filter_levels(uncertainty.ravel(), classes), numbers[labels.ravel()]
     for counter, region in counters:
-        chosen = slice(None) if region is None else region.ravel()
+        chosen = _chosen(region)
         counter.add_errors(error.ravel()[chosen], None if uncertainty is None else uncertainty.ravel()[chosen])
         if uncertainty is not None:
             counter.add_filtered(joint_counts(levels[chosen], true_class[chosen], label_class[chosen], classes))
@@ -154,10 +196,54 @@ def count_voxels(
     right = predicted == true_class
     brier, nats = brier_terms(vector, true_class), likelihood_terms(vector, true_class)
     for counter, region in counters:
-        chosen = slice(None) if region is None else region.ravel()
+        chosen = _chosen(region)
         counter.add_probabilities(
             confidence[chosen], right[chosen], float(brier[chosen].sum()), float(nats[chosen].sum())
         )
+        true = true_class[chosen]
+        counter.add_classes([fine_reliability(values[chosen], true == k) for k, values in enumerate(vector)])
+
+
+def _count_regions(
+    counters: Sequence[tuple[VoxelCounter, NDArray[np.bool_] | None]],
+    error: NDArray[np.bool_],
+    truth: NDArray[Any],
+    labels: NDArray[Any],
+    regions: Mapping[str, int | Sequence[int]],
+    probabilities: Mapping[str, NDArray[Any]] | None,
+    uncertainty: NDArray[Any] | None,
+) -> None:
+    """Count the voxels of one slab: errors once, everything else once per region."""
+    none = np.zeros(truth.shape, np.float32)
+    true, mask = (
+        {name: mask_of(array, values).ravel() for name, values in regions.items()} for array in (truth, labels)
+    )
+    levels = None if uncertainty is None else filter_levels(uncertainty.ravel(), 2)
+    for counter, region in counters:
+        chosen = _chosen(region)
+        counter.add_errors(error.ravel()[chosen], None if uncertainty is None else uncertainty.ravel()[chosen])
+        if levels is not None:
+            counts = [joint_counts(levels[chosen], true[name][chosen], mask[name][chosen], 2) for name in regions]
+            counter.add_filtered(np.stack(counts))
+        if probabilities is None:
+            continue
+        classes = []
+        for name in regions:
+            inside = np.asarray(probabilities.get(name, none), np.float32).ravel()[chosen]
+            vector, true_class = np.stack([1.0 - inside, inside]), true[name][chosen].astype(np.int64)
+            counter.add_probabilities(
+                vector.max(axis=0),
+                (inside > 0.5) == true[name][chosen],
+                float(brier_terms(vector, true_class).sum()),
+                float(likelihood_terms(vector, true_class).sum()),
+            )
+            classes.append(fine_reliability(inside, true[name][chosen]))
+        counter.add_classes(classes)
+
+
+def _chosen(region: NDArray[np.bool_] | None) -> Any:
+    """Index of a region's voxels among all."""
+    return slice(None) if region is None else np.flatnonzero(region)
 
 
 def class_vector(
@@ -176,25 +262,30 @@ def voxel_figures(tally: VoxelTally) -> dict[str, Any]:
     """Compute every figure of a set of voxels; one that does not exist is None, its reason beside it.
 
     Returns:
-        ece, mce, rmsce, brier, nll (of probabilities); auroc, average_precision, fpr95, ueo, ueo_max,
-        ueo_max_threshold, aurc (does uncertainty find errors); qu_brats and its three areas; error_rate.
+        ece, mce, rmsce, ece_classwise, ece_adaptive, brier, nll (of probabilities); auroc, average_precision, fpr95,
+        ueo, ueo_max, ueo_max_threshold, aurc, pavpu and its two shares (does uncertainty find errors); qu_brats and its
+        three areas; error_rate.
     """
     figures = _calibration_figures(tally) | _ranking_figures(tally) | _filtering_means(tally)
+    figures |= patch_figures(tally.patches, "no uncertainty map was given" if tally.voxels else _NO_VOXEL)
     figures["error_rate"] = tally.errors / tally.voxels if tally.voxels else None
     if not tally.voxels:
-        figures["error_rate_reason"] = "no voxel in this region"
+        figures["error_rate_reason"] = _NO_VOXEL
     return figures
 
 
 def _calibration_figures(tally: VoxelTally) -> dict[str, Any]:
     if tally.bins is None or not tally.bins.items:
-        return _missing(
-            _OF_PROBABILITIES, "no voxel in this region" if tally.bins is not None else "no probabilities were given"
-        )
+        return _missing(_OF_PROBABILITIES, _NO_VOXEL if tally.bins is not None else "no probabilities were given")
+    classes = tally.classes or ()
     figures: dict[str, Any] = {
         "ece": expected_error(tally.bins),
         "mce": maximum_error(tally.bins, minimum_count=MCE_VOXELS),
         "rmsce": root_mean_square_error(tally.bins),
+        "ece_classwise": mean_over_classes([coarsened(bins, ECE_BINS) for bins in classes]) if classes else None,
+        "ece_adaptive": float(np.mean([equal_mass_error(bins, ADAPTIVE_RANGES) for bins in classes]))
+        if classes
+        else None,
         "brier": tally.brier / tally.bins.items,
         "nll": tally.likelihood / tally.bins.items,
     }
@@ -206,7 +297,7 @@ def _calibration_figures(tally: VoxelTally) -> dict[str, Any]:
 def _ranking_figures(tally: VoxelTally) -> dict[str, Any]:
     ranked = tally.ranked
     if not tally.voxels or ranked is None:
-        return _missing(_OF_RANKING, "no uncertainty map was given" if tally.voxels else "no voxel in this region")
+        return _missing(_OF_RANKING, "no uncertainty map was given" if tally.voxels else _NO_VOXEL)
     figures: dict[str, Any] = {
         "auroc": auroc(ranked),
         "average_precision": average_precision(ranked),
@@ -221,8 +312,8 @@ def _ranking_figures(tally: VoxelTally) -> dict[str, Any]:
 
 def _filtering_means(tally: VoxelTally) -> dict[str, Any]:
     if not tally.voxels or tally.filtered is None:
-        return _missing(_OF_FILTERING, "no uncertainty map was given" if tally.voxels else "no voxel in this region")
-    curves = [curves_of_counts(tally.filtered, number) for number in range(1, tally.filtered.shape[1])]
+        return _missing(_OF_FILTERING, "no uncertainty map was given" if tally.voxels else _NO_VOXEL)
+    curves = [curves_of_counts(tally.filtered, number) for number in range(1, structures_counted(tally.filtered) + 1)]
     if not curves:
         return _missing(_OF_FILTERING, "there is no structure")
     values = np.mean([(curve.score, *curve.areas) for curve in curves], axis=0)

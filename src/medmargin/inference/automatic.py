@@ -239,7 +239,7 @@ class AutomaticPredictor:
 
 def _require_fit(estimator: Estimator, networks: Sequence[ClassNetwork]) -> None:
     """Refuse networks that differ, and an estimator that they cannot carry out."""
-    needed = estimator.members if isinstance(estimator, Ensemble) else 1
+    needed = estimator.networks if isinstance(estimator, Ensemble) else 1
     if len(networks) != needed:
         raise ConfigError(f"{estimator.name}: expected {needed} networks, found {len(networks)}")
     kinds = {f"{one.image_size} px, {one.classes} classes, evidence {one.evidence}" for one in networks}

@@ -182,7 +182,7 @@ def require_fit(estimator: Estimator, networks: Sequence[VolumeNetwork], *, dims
     Raises:
         ConfigError: the message says what does not fit.
     """
-    needed = estimator.members if isinstance(estimator, Ensemble) else 1
+    needed = estimator.networks if isinstance(estimator, Ensemble) else 1
     if len(networks) != needed:
         raise ConfigError(f"{estimator.name}: expected {needed} networks, found {len(networks)}")
     kinds = {

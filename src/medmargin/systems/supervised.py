@@ -124,7 +124,7 @@ def supervised(
             plan=plan,
             configuration=configuration,
             uncertainty=VolumeMirrors(tuple(range(configuration.dims))) if ways.mirrors else single,
-            regions=task.regions or None,
+            regions=task.members if task.regions else None,
         )
 
     return System(network=network, stages=(learn,), predictor=predictor, init=init)

@@ -9,7 +9,7 @@ An estimator is a plan; `inference.automatic` and `inference.volumes` carry it o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import ClassVar, Literal, Protocol, get_args
 
@@ -168,30 +168,42 @@ class MonteCarloDropout:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """One pass of each of several networks, trained from different random numbers.
+    """Several networks, trained from different random numbers.
 
     Args:
-        members: number of networks.
+        networks: their number.
+        axes: each network answers the volume's mirrors along every combination of these axes too, as `VolumeMirrors`;
+            none: each answers once.
 
     Raises:
-        ConfigError: fewer than two members.
+        ConfigError: fewer than two networks, or axes that `VolumeMirrors` refuses.
     """
 
-    members: int
+    networks: int
+    axes: tuple[int, ...] = ()
 
     name: ClassVar[str] = "deep ensemble"
 
     def __post_init__(self) -> None:
-        _refuse_too_few(self.name, self.members)
+        _refuse_too_few(self.name, self.networks)
+        self._mirrors()
+
+    @property
+    def members(self) -> int:
+        """Number of passes."""
+        return self.networks * len(self._mirrors())
 
     def plan(self) -> tuple[Pass, ...]:
-        """Ask each network once."""
-        return tuple(Pass(network=index) for index in range(self.members))
+        """Ask one network after the other."""
+        return tuple(replace(one, network=index) for index in range(self.networks) for one in self._mirrors())
+
+    def _mirrors(self) -> tuple[Pass, ...]:
+        return VolumeMirrors(self.axes).plan() if self.axes else (Pass(),)
 
 
 @dataclass(frozen=True)
 class Snapshots(Ensemble):
-    """One pass of each of several states that one training went through."""
+    """Several states that one training went through."""
 
     name: ClassVar[str] = "snapshot ensemble"
 

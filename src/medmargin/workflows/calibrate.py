@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from medmargin.datasets.case import Case
 from medmargin.datasets.dataset import Dataset, open_dataset
 from medmargin.datasets.loading import load_case
+from medmargin.datasets.task import Task
 from medmargin.errors import ConfigError, DataError, ToolkitError
 from medmargin.inference.budget import parse_memory
 from medmargin.inference.segmentation import NO_PROMPTS, PROMPTS_FROM_LABELS, Segmentation
@@ -103,8 +104,15 @@ def calibrate(
     model = load(run, memory=limit, uncertainty=uncertainty, members=members, calibrated=False)
     model = for_task(model, data.task)
     refuse_other_structures(model, data.task)
-    if local and not model.automatic:
-        raise ConfigError("--local: a temperature per pixel needs classes that exclude each other, not prompts")
+    if data.task.regions and not model.automatic:
+        raise ConfigError(
+            f"the structures of '{data.name}' are overlapping regions, which have no boxes of their own: calibrate a "
+            "run of 'plain-unet' or 'residual-unet'"
+        )
+    if local and not _exclusive(model, data.task):
+        raise ConfigError(
+            "--local: a temperature per pixel needs classes that exclude each other, not prompts or regions"
+        )
     model.predictor.level = level
     cases = data.split(split, fold)
     _refuse_seen(model.run, data, cases)
@@ -176,7 +184,7 @@ class _Journey:
     def result(self, *, source: dict[str, Any]) -> tuple[Calibration, Trust, dict[str, Any]]:
         """Fit everything; `source` says what the calibration data are."""
         rescalings, held_out, before = self._rescalings()
-        exclusive = self.model.automatic
+        exclusive = _exclusive(self.model, self.data.task)
         estimator = estimator_name(self.model.predictor)
         draft = Calibration(
             level=self.level, estimator=estimator, structures=self.structures, exclusive=exclusive,
@@ -221,17 +229,18 @@ class _Journey:
 
     def _rescalings(self) -> tuple[list[Any], dict[str, dict[str, float]], dict[str, Any]]:
         """Predict all cases as they come: the rescalings, what each candidate reached, and the figures before."""
+        task = self.data.task
         fit = RescalingFit(
-            self.structures, self.halves.rescaling, exclusive=self.model.automatic, local=self.local, seed=self.seed
-        )
-        counter = FigureCounter()
+            self.structures, self.halves.rescaling, task, exclusive=_exclusive(self.model, task), local=self.local,
+            seed=self.seed,
+        )  # fmt: skip
+        counter = FigureCounter(task)
         for case, truth, answer in self._answers(self.cases):
             if case.patient in self.halves.rescaling:
-                look = self.model.predictor.normalise
-                fit.add(case.name, case.patient, answer, truth, self.data.task.structures, look)
+                fit.add(case.name, case.patient, answer, truth, self.model.predictor.normalise)
                 self.used["rescaling"].append(case.name)
             if case.patient in self.halves.guarantees:
-                counter.add(answer, truth, self.data.task.structures)
+                counter.add(answer, truth)
         if not self.used["rescaling"]:
             reasons = {**self.failed, **self.skipped}
             first = next((f"{case}: {reason}" for case, reason in reasons.items()), "the split is empty")
@@ -241,14 +250,15 @@ class _Journey:
 
     def _guarantees(self, draft: Calibration) -> tuple[GuaranteeFit, dict[str, Any]]:
         """Predict the cases of the guarantees again, rescaled: what they carry, and the figures after."""
-        fit, counter = GuaranteeFit(self.structures, level=self.level), FigureCounter()
+        fit = GuaranteeFit(self.structures, self.data.task, level=self.level)
+        counter = FigureCounter(self.data.task)
         chosen = [case for case in self.cases if case.patient in self.halves.guarantees]
         predictor = self.model.predictor
         predictor.calibration = draft
         try:
             for case, truth, answer in self._answers(chosen):
-                fit.add(case.name, case.patient, answer, truth, self.data.task.structures)
-                counter.add(answer, truth, self.data.task.structures)
+                fit.add(case.name, case.patient, answer, truth)
+                counter.add(answer, truth)
                 self.used["guarantees"].append(case.name)
         finally:
             predictor.calibration = None
@@ -300,6 +310,11 @@ class _Journey:
             "skipped": [{"case": case, "reason": reason} for case, reason in self.skipped.items()],
             "failed": [{"case": case, "error": error} for case, error in self.failed.items()],
         }
+
+
+def _exclusive(model: Model, task: Task) -> bool:
+    """Tell whether one voxel has one class, so that all probabilities are rescaled together."""
+    return model.automatic and not task.regions
 
 
 def _dice_models(trust: Trust) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from medmargin.datasets.dataset import open_dataset
 from medmargin.datasets.loading import load_case
 from medmargin.datasets.task import Task
 from medmargin.errors import ConfigError, DataError, ToolkitError
+from medmargin.evaluation.ignored import cleared
 from medmargin.evaluation.measure import CaseResult, measure_case
 from medmargin.evaluation.pictures import Gallery
 from medmargin.evaluation.report import write_report
@@ -80,6 +81,11 @@ def evaluate(
     model = for_task(model, data.task)
     prompted = prompts_from == "labels" or not model.automatic
     refuse_other_structures(model, data.task)
+    if prompted and data.task.regions:
+        raise ConfigError(
+            f"the structures of '{data.name}' are overlapping regions, which have no boxes of their own: evaluate a "
+            "run of 'plain-unet' or 'residual-unet', without prompts"
+        )
     cases = data.split(split, fold)
     failed: list[dict[str, str]] = []
     gallery, warnings = Gallery(), [model.warning] if model.warning else []
@@ -107,7 +113,7 @@ def evaluate(
     if report is not None:
         title = f"{model.run.config.system} on {data.name} ({split})"
         write_report(
-            report, answer, gallery.pictures, structures=data.task.structures, title=title, warnings=warnings,
+            report, answer, gallery.pictures, structures=data.task.members, title=title, warnings=warnings,
             contrast=gallery.contrast,
         )  # fmt: skip
     if model.run.folder.parent != SHIPPED:
@@ -171,7 +177,8 @@ def _measured(
         warnings += [f"{case.name}: {text}" for text in (*image.warnings, *label.warnings)]
         total = np.zeros(image.grid.shape, np.float32) if answer is None else answer.uncertainty["total"]
         edge = None if answer is None else answer.maps.get("edge")
-        gallery.offer(result, image, label.voxels[0], _labels(answer, label), total, edge=edge)
+        (truth,), shown, _ = cleared((label.voxels[0],), _labels(answer, label), task.ignore)
+        gallery.offer(result, image, truth, shown, total, edge=edge)
         yield result
     if progress is not None:
         progress(len(cases), len(cases), "")
@@ -213,6 +220,8 @@ def _result(
         _labels(answer, label),
         grid=image.grid,
         structures=task.structures,
+        regions=task.regions,
+        ignore=task.ignore,
         probabilities=probabilities,
         uncertainty=np.zeros(image.grid.shape, np.float32) if answer is None else answer.uncertainty["total"],
         volumes=volumes,
@@ -235,10 +244,24 @@ def _interval(found: Any) -> VolumeInterval:
 
 
 def refuse_other_structures(model: Model, task: Task) -> None:
-    """Refuse a data set that asks for structures the run does not know."""
+    """Refuse a data set that asks for structures the run does not know, or for other overlaps of them."""
     trained = model.task.structures
     if trained and set(task.structures) - set(trained):
         raise ConfigError(
             f"the run {model.run.folder} knows the structures {', '.join(trained)}, the data set '{task.name}' asks "
             f"for {', '.join(task.structures)}. Evaluate it on the data set it was trained for, or use shipped weights."
         )
+    known, asked = _overlaps(model.task), _overlaps(task)
+    if trained and (different := [name for name in task.structures if asked[name] != known[name]]):
+        name = different[0]
+        raise ConfigError(
+            f"the run {model.run.folder} knows '{name}' as {', '.join(sorted(known[name]))}, the data set "
+            f"'{task.name}' as {', '.join(sorted(asked[name]))}: other regions. Evaluate it on the data set it was "
+            "trained for."
+        )
+
+
+def _overlaps(task: Task) -> dict[str, set[str]]:
+    """Structure name -> the structures that lie in it, itself among them."""
+    names = {value: name for name, value in task.structures.items()}
+    return {name: {names[value] for value in values} for name, values in task.members.items()}

@@ -12,9 +12,10 @@ import numpy as np
 
 from medmargin.datasets.case import Case
 from medmargin.datasets.dataset import open_dataset
-from medmargin.datasets.loading import load_image, load_label, on_grid_of
-from medmargin.datasets.task import Task
+from medmargin.datasets.loading import load_image, load_label, mapped, on_grid_of
+from medmargin.datasets.task import IGNORE, Task
 from medmargin.errors import DataError, ToolkitError
+from medmargin.evaluation.ignored import cleared
 from medmargin.evaluation.measure import CaseResult, measure_case
 from medmargin.evaluation.pictures import Gallery
 from medmargin.evaluation.report import write_report
@@ -72,9 +73,7 @@ def evaluate_files(
         raise DataError(f"none of the {len(failed)} cases could be measured. The first: {failed[0]['error']}")
     if report is not None:
         title = f"{folder.name} against {task.name}"
-        write_report(
-            report, answer, gallery.pictures, structures=task.structures, title=title, contrast=gallery.contrast
-        )
+        write_report(report, answer, gallery.pictures, structures=task.members, title=title, contrast=gallery.contrast)
     return answer
 
 
@@ -109,6 +108,7 @@ def _measure(
     image = load_image(case, task) if case.images else read_label(_label_path(case))
     truth = load_label(case, task, image=image)
     found = on_grid_of(image, _in_unit(read_label(prediction), image))
+    labels = _contiguous(found, task)
     uncertainty = _map(folder / f"{case.name}_uncertainty.nii.gz", image)
     probabilities = {
         name: values
@@ -119,9 +119,11 @@ def _measure(
         case.name,
         case.patient,
         truth.voxels[0],
-        _contiguous(found.voxels[0], task),
+        labels,
         grid=image.grid,
         structures=task.structures,
+        regions=task.regions,
+        ignore=task.ignore,
         probabilities=probabilities if len(probabilities) == len(task.structures) else None,
         uncertainty=uncertainty,
         volumes=_volumes(folder / f"{case.name}_confidence.json"),
@@ -129,7 +131,8 @@ def _measure(
         attributes=case.attributes,
         nsd_tolerance=nsd_tolerance,
     )
-    return result, (image, truth.voxels[0], _contiguous(found.voxels[0], task), uncertainty)
+    (clean,), shown, _ = cleared((truth.voxels[0],), labels, task.ignore)
+    return result, (image, clean, shown, uncertainty)
 
 
 def _predictions(folder: Path) -> dict[str, Path]:
@@ -175,14 +178,11 @@ def _in_unit(volume: Volume, image: Volume) -> Volume:
     return replace(volume, grid=replace(volume.grid, unit=image.grid.unit))
 
 
-def _contiguous(labels: np.ndarray, task: Task) -> np.ndarray:
-    """Bring a predicted map from the files' label values to 1..K; unknown values stay and are refused later."""
-    values = task.original_values or task.structures
-    wanted = labels.astype(np.int64)
-    mapped = wanted.copy()
-    for name, value in values.items():
-        mapped[wanted == value] = task.structures[name]
-    return mapped
+def _contiguous(found: Volume, task: Task) -> np.ndarray:
+    """Bring a predicted map from the files' label values to 1..K; what nobody labelled is no answer."""
+    if task.ignore is not None and (found.voxels == task.file_values.get(IGNORE, (task.ignore,))[0]).any():
+        raise DataError(f"{found.source}: holds the '{IGNORE}' value of '{task.name}', which an answer cannot give")
+    return mapped(found, task).voxels[0]
 
 
 def _map(path: Path, image: Volume) -> np.ndarray | None:

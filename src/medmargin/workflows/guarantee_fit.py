@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medmargin.datasets.task import Task, mask_of
 from medmargin.errors import DataError
-from medmargin.evaluation.bands import band
+from medmargin.evaluation.ignored import IGNORED_REASON, cleared
 from medmargin.evaluation.overlap import dice
 from medmargin.evaluation.voxels import VoxelCounter, count_voxels, voxel_figures
 from medmargin.inference.segmentation import Segmentation
 from medmargin.inference.trust import features_of
+from medmargin.uncertainty.bands import band
 from medmargin.uncertainty.calibration import (
     Figures,
     MaskCounts,
@@ -35,9 +37,10 @@ _FIGURES = ("ece", "nll", "brier")
 
 @dataclass
 class _Seen:
-    """One structure of the answers so far."""
+    """One structure of the answers so far; `measured` are the patients of `volumes`."""
 
     patients: list[str] = field(default_factory=list)
+    measured: list[str] = field(default_factory=list)
     counts: list[MaskCounts] = field(default_factory=list)
     scores: list[tuple[float, float]] = field(default_factory=list)
     volumes: list[PredictedVolume] = field(default_factory=list)
@@ -46,40 +49,44 @@ class _Seen:
 class GuaranteeFit:
     """Takes rescaled answers of held-out patients one by one.
 
-    Structures that were not asked for in a case (prompts) say nothing there.
+    Structures that were not asked for in a case (prompts) say nothing there. Of voxels that nobody labelled nothing is
+    known to be wrong, and the volume of a case that has some is not known.
 
     Args:
-        structures: names. level: of every guarantee.
+        structures: names. task: of the data, with the label values of its structures. level: of every guarantee.
     """
 
-    def __init__(self, structures: Sequence[str], *, level: float) -> None:
-        self.level = level
+    def __init__(self, structures: Sequence[str], task: Task, *, level: float) -> None:
+        self.level, self._task = level, task
         self._seen = {name: _Seen() for name in structures}
         self._units: set[str] = set()
         self._scored: list[ScoredStructure] = []
 
-    def add(
-        self, case: str, patient: str, answer: Segmentation, truth: NDArray[Any], values: Mapping[str, int]
-    ) -> None:
+    def add(self, case: str, patient: str, answer: Segmentation, truth: NDArray[Any]) -> None:
         """Take in one case.
 
         Args:
             answer: rescaled, with the model's own volume intervals and with probabilities.
-            truth: [I, J, K] label values of `values`.
+            truth: [I, J, K] label values of the task, `ignore` too.
         """
         grid, features = answer.image.grid, features_of(answer)
         self._units.add(grid.unit)
         spacing = grid.spacing if grid.unit == "mm" else (1.0, 1.0, 1.0)
+        ignored = cleared((truth,), answer.labels, self._task.ignore)[2]
+        counted = None if ignored is None else ~ignored
         maps = answer.probabilities if answer.probabilities is not None else ()
         for found, probability in zip(answer.structures, maps, strict=True):
-            inside, mask = truth == values[found.name], answer.labels == found.label
+            inside, mask = mask_of(truth, self._task.members[found.name]), answer.mask(found)
             seen = self._seen[found.name]
             seen.patients.append(patient)
-            seen.counts.append(count_mask(probability, inside, mask))
-            seen.scores.append(margin_scores(mask, inside, spacing, tolerated=TOLERATED))
-            size = float(np.count_nonzero(inside))
-            seen.volumes.append(PredictedVolume(found.low_voxels, float(found.voxels), found.high_voxels, size))
-            self._scored.append(ScoredStructure(case, patient, found.name, features[found.name], dice(inside, mask)))
+            seen.counts.append(count_mask(probability, inside, mask, counted))
+            seen.scores.append(margin_scores(mask, inside, spacing, tolerated=TOLERATED, counted=counted))
+            overlap = dice(inside, mask if counted is None else mask & counted)
+            self._scored.append(ScoredStructure(case, patient, found.name, features[found.name], overlap))
+            if counted is None:
+                size = float(np.count_nonzero(inside))
+                seen.volumes.append(PredictedVolume(found.low_voxels, float(found.voxels), found.high_voxels, size))
+                seen.measured.append(patient)
 
     def guarantees(self) -> tuple[dict[str, StructureGuarantees], dict[str, str]]:
         """Give what the patients can carry: structure -> guarantees, and "<structure>/<kind>" -> why there is none."""
@@ -90,9 +97,7 @@ class GuaranteeFit:
                     seen.counts, seen.patients, risk=round(1 - self.level, 12), structure=name
                 ),
                 "distances": lambda seen=seen, name=name: self._distances(seen, name),  # type: ignore[misc]
-                "volume": lambda seen=seen, name=name: conformal_volumes(  # type: ignore[misc]
-                    seen.volumes, seen.patients, level=self.level, structure=name
-                ),
+                "volume": lambda seen=seen, name=name: self._volume(seen, name),  # type: ignore[misc]
             }
             given = {}
             for kind, make in makers.items():
@@ -110,6 +115,11 @@ class GuaranteeFit:
         except DataError as error:
             return None, str(error)
 
+    def _volume(self, seen: _Seen, name: str) -> Any:
+        if seen.patients and not seen.measured:
+            raise DataError(f"volume interval of {name}: in every case {IGNORED_REASON}")
+        return conformal_volumes(seen.volumes, seen.measured, level=self.level, structure=name)
+
     def _distances(self, seen: _Seen, name: str) -> Any:
         if len(self._units) > 1:
             raise DataError(f"distance margins of {name}: some images say how large a voxel is and others do not")
@@ -120,26 +130,34 @@ class GuaranteeFit:
 
 
 class FigureCounter:
-    """Calibration figures of answers that come one by one, of all voxels and of the bands."""
+    """Calibration figures of answers that come one by one, of all voxels and of the bands; see `evaluation.voxels`.
 
-    def __init__(self) -> None:
+    Args:
+        task: of the data.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
         self._whole, self._near = VoxelCounter(), VoxelCounter()
 
-    def add(self, answer: Segmentation, truth: NDArray[Any], values: Mapping[str, int]) -> None:
-        """Count one case; the truth holds the label values of `values`."""
+    def add(self, answer: Segmentation, truth: NDArray[Any]) -> None:
+        """Count one case; the truth holds the label values of the task."""
         maps = answer.probabilities if answer.probabilities is not None else ()
         named = {found.name: probability for found, probability in zip(answer.structures, maps, strict=True)}
-        region = band(truth, answer.labels)
+        (truth,), labels, ignored = cleared((truth,), answer.labels, self._task.ignore)
+        counted = None if ignored is None else ~ignored
+        region = band(truth, labels) if counted is None else band(truth, labels) & counted
         thickness = max(1, _SLAB_VOXELS // (truth.shape[0] * truth.shape[1]))
         for start in range(0, truth.shape[2], thickness):
             slab = np.s_[:, :, start : start + thickness]
             count_voxels(
-                [(self._whole, None), (self._near, region[slab])],
+                [(self._whole, None if counted is None else counted[slab]), (self._near, region[slab])],
                 truth=truth[slab],
-                labels=answer.labels[slab],
-                structures=values,
+                labels=labels[slab],
+                structures=self._task.structures,
                 probabilities={name: probability[slab] for name, probability in named.items()},
                 uncertainty=None,
+                regions=self._task.members if self._task.regions else None,
             )
 
     def figures(self) -> dict[str, Any]:

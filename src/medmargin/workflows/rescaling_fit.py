@@ -1,7 +1,8 @@
 """Which rescaling of the probabilities to use: fitted on patients, and chosen on patients who were left out.
 
-Candidates, from simple to complex: none, one temperature, evidence with a scale (networks that give evidence), a slope
-and an offset per class, and a temperature per pixel where it was asked for. Patients are dealt into three folds; each
+Candidates, from simple to complex: none, one temperature, one temperature on the logits behind the evidence and a scale
+of the evidence (networks that give evidence), a slope and an offset per class, and a temperature per pixel where it was
+asked for. Patients are dealt into three folds; each
 candidate is fitted on two and judged by -ln p of the truth in the band of the third. What is within 0.1 % of the best
 counts as equal, and the simplest of the equal ones is fitted once more, on all.
 Each is fitted to the band, where nearly all errors are: far from borders probabilities lie at 0 and 1 by any fit. A
@@ -16,12 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from medmargin.datasets.task import Task, mask_of
 from medmargin.errors import DataError
-from medmargin.evaluation.bands import band
+from medmargin.evaluation.ignored import cleared
 from medmargin.imaging import to_working
 from medmargin.inference.recalibration import slice_image
 from medmargin.inference.segmentation import Segmentation
 from medmargin.inference.stack import Normalise, SliceStack
+from medmargin.uncertainty.bands import band
 from medmargin.uncertainty.calibration import (
     Patch,
     PatchSample,
@@ -29,6 +32,7 @@ from medmargin.uncertainty.calibration import (
     Unchanged,
     Voxels,
     VoxelSample,
+    fit_evidence_temperature,
     fit_evidential_rescaling,
     fit_local_scaling,
     fit_temperature,
@@ -65,15 +69,16 @@ class RescalingFit:
     Args:
         structures: names, in the order of the probability maps.
         patients: who will come; they are dealt into folds in this order.
+        task: of the data, with the label values of its structures; voxels nobody labelled are not drawn.
         exclusive: one rescaling for all classes, or one for each structure.
         local: try a temperature per pixel too (exclusive classes).
         seed: of the draws.
     """
 
     def __init__(
-        self, structures: Sequence[str], patients: Sequence[str], *, exclusive: bool, local: bool, seed: int
+        self, structures: Sequence[str], patients: Sequence[str], task: Task, *, exclusive: bool, local: bool, seed: int
     ) -> None:
-        self.structures, self.exclusive, self.local = tuple(structures), exclusive, local
+        self.structures, self.exclusive, self.local, self._task = tuple(structures), exclusive, local, task
         self._fold = {patient: index % FOLDS for index, patient in enumerate(patients)}
         classes = len(self.structures) + 1 if exclusive else 2
         count = min(FOLDS, len(self._fold))
@@ -83,39 +88,42 @@ class RescalingFit:
         }
         self._patches = [PatchSample(band_only=True, seed=seed + fold) for fold in range(count)]
 
-    def add(
-        self,
-        case: str,
-        patient: str,
-        answer: Segmentation,
-        truth: Map,
-        structures: Mapping[str, int],
-        look: Normalise | None,
-    ) -> None:
+    def add(self, case: str, patient: str, answer: Segmentation, truth: Map, look: Normalise | None) -> None:
         """Take in one case.
 
         Args:
             answer: not rescaled, with probabilities.
-            truth: [I, J, K] label values of `structures`.
+            truth: [I, J, K] label values of the task, `ignore` too.
             look: of the predictor, for a temperature per pixel.
         """
         fold = self._fold[patient]
         if answer.probabilities is None:
             raise DataError(f"{case}: no probabilities were kept")
+        (truth,), labels, ignored = cleared((truth,), answer.labels, self._task.ignore)
         if not self.exclusive:
             for found, probability in zip(answer.structures, answer.probabilities, strict=True):
-                inside = truth == structures[found.name]
-                near = band(inside, answer.labels == found.label)
+                inside = mask_of(truth, self._task.members[found.name])
+                near = band(inside, mask_of(labels, answer.members.get(found.name, found.label)))
                 asked = probability > 0  # elsewhere nothing is drawn, and so nothing is rescaled
+                if ignored is not None:
+                    asked &= ~ignored
                 sample = self._samples[found.name][fold]
                 sample.add(case, probability[asked][None], inside[asked].astype(np.uint8), near[asked])
             return
-        classes = class_numbers(self.structures, structures)[truth]
-        near = band(truth, answer.labels)
+        classes = class_numbers(self.structures, self._task.structures)[truth]
+        near = band(truth, labels)
         vacuity = answer.maps.get("vacuity")
         if vacuity is not None:
             vacuity = np.where(vacuity > 0, vacuity, 1)  # no evidence where a straightened grid does not reach
-        self._samples[""][fold].add(case, answer.probabilities, classes, near, vacuity)
+        if ignored is None:
+            self._samples[""][fold].add(case, answer.probabilities, classes, near, vacuity)
+        else:
+            counted = ~ignored
+            near &= counted
+            self._samples[""][fold].add(
+                case, answer.probabilities[:, counted], classes[counted], near[counted],
+                None if vacuity is None else vacuity[counted],
+            )  # fmt: skip
         if self.local:
             self._offer(case, fold, answer, classes, near, look)
 
@@ -185,6 +193,7 @@ def _candidates(folds: Sequence[Fold], *, local: bool) -> dict[str, Callable[[Fo
         "temperature": lambda fold: fit_temperature(_near(fold)).rescaling,
     }
     if folds[0].voxels.vacuity is not None and not local:  # patches do not hold the vacuity to judge it by
+        found["evidence temperature"] = lambda fold: fit_evidence_temperature(_near(fold)).rescaling
         found["evidential"] = lambda fold: fit_evidential_rescaling(_near(fold)).rescaling
     found["vector"] = lambda fold: fit_vector_scaling(_near(fold)).rescaling
     if local:

@@ -71,16 +71,17 @@ def _automatic(
 
     if others and name != "ensemble":
         raise ConfigError(f"further members make an ensemble, not '{name}': leave out --member or --uncertainty")
-    network = predictor.networks[0]
+    network, own = predictor.networks[0], predictor.uncertainty
+    axes = own.axes if isinstance(own, estimators.VolumeMirrors) else ()  # members are asked as each is on its own
     if name == "ensemble":
         if not others:
             raise ConfigError("an ensemble needs further runs of the same task: give each with --member RUN")
         predictor.networks = (network, *others)
-        predictor.uncertainty = estimators.Ensemble(len(predictor.networks))
+        predictor.uncertainty = estimators.Ensemble(len(predictor.networks), axes)
     elif name == "snapshots":
         snapshots = _snapshots(network, run)
         predictor.networks = (network, *snapshots)
-        predictor.uncertainty = estimators.Snapshots(len(predictor.networks))
+        predictor.uncertainty = estimators.Snapshots(len(predictor.networks), axes)
     elif name == "evidential":
         if getattr(network, "evidence", None) is None:
             raise ConfigError(f"{run.folder}: this run has a softmax head and collects no evidence; ask for 'softmax'")

@@ -4,7 +4,7 @@ Fits take cases one at a time and keep little of each:
 
 | part | keeps of a case | gives |
 |---|---|---|
-| `VoxelSample` | some thousand drawn voxels | `Temperature`, `VectorScaling`, `EvidentialRescaling` |
+| `VoxelSample` | some thousand drawn voxels | `Temperature`, `VectorScaling`, `EvidenceTemperature` .. |
 | `PatchSample` | a patch of a slice | `LocalScaling` |
 | `count_mask` | two counts per threshold | `ThresholdMargins` |
 | `margin_scores` | two distances | `DistanceMargins` |
@@ -15,6 +15,7 @@ Fits take cases one at a time and keep little of each:
 
 from medmargin.uncertainty.calibration.classes import with_background
 from medmargin.uncertainty.calibration.distance_margins import DistanceMargins, conformal_margins, margin_scores
+from medmargin.uncertainty.calibration.evidence_temperature import EvidenceTemperature, fit_evidence_temperature
 from medmargin.uncertainty.calibration.evidential_rescaling import EvidentialRescaling, fit_evidential_rescaling
 from medmargin.uncertainty.calibration.local_scaling import LocalScaling, Patch, PatchSample, fit_local_scaling
 from medmargin.uncertainty.calibration.mask_thresholds import (
@@ -47,6 +48,7 @@ from medmargin.uncertainty.calibration.voxel_sample import Voxels, VoxelSample
 __all__ = [
     "Calibration",
     "DistanceMargins",
+    "EvidenceTemperature",
     "EvidentialRescaling",
     "Figures",
     "Fitted",
@@ -69,6 +71,7 @@ __all__ = [
     "conformal_volumes",
     "control_thresholds",
     "count_mask",
+    "fit_evidence_temperature",
     "fit_evidential_rescaling",
     "fit_local_scaling",
     "fit_temperature",

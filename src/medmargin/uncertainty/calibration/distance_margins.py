@@ -65,7 +65,9 @@ class DistanceMargins(BaseModel):
         return found
 
 
-def margin_scores(mask: Mask, truth: Mask, spacing: Sequence[float], *, tolerated: float = 0.0) -> tuple[float, float]:
+def margin_scores(
+    mask: Mask, truth: Mask, spacing: Sequence[float], *, tolerated: float = 0.0, counted: Mask | None = None
+) -> tuple[float, float]:
     """Measure the least outer and inner distance that hold for one image.
 
     Args:
@@ -73,6 +75,7 @@ def margin_scores(mask: Mask, truth: Mask, spacing: Sequence[float], *, tolerate
         spacing: voxel size along the axes.
         tolerated: share of the structure's volume that may lie outside the outer mask, and size of the inner mask's
             part outside the structure as a share of the structure's volume.
+        counted: [*spatial] voxels that were labelled; elsewhere nothing is known to be wrong. None: all.
 
     Returns:
         (outer, inner) in the unit of the spacing; outer is infinite where the mask misses the structure altogether,
@@ -83,9 +86,10 @@ def margin_scores(mask: Mask, truth: Mask, spacing: Sequence[float], *, tolerate
         return 0.0, 0.0
     crop = _box(union, [1] * union.ndim)
     mask, truth = mask[crop], truth[crop]
+    false = mask & ~truth if counted is None else mask & ~truth & counted[crop]
     allowed = int(tolerated * np.count_nonzero(truth) + 1e-9)
     outer = _exceeded_by(_distance(~mask, spacing)[truth & ~mask], allowed)
-    inner = _exceeded_by(_distance(mask, spacing)[mask & ~truth], allowed)
+    inner = _exceeded_by(_distance(mask, spacing)[false], allowed)
     return outer, inner
 
 

@@ -104,16 +104,23 @@ class ThresholdMargins(BaseModel):
         return found
 
 
-def count_mask(probabilities: NDArray[Any], truth: NDArray[np.bool_], mask: NDArray[np.bool_]) -> MaskCounts:
+def count_mask(
+    probabilities: NDArray[Any],
+    truth: NDArray[np.bool_],
+    mask: NDArray[np.bool_],
+    counted: NDArray[np.bool_] | None = None,
+) -> MaskCounts:
     """Count a structure's voxels by threshold, of a whole image or a slab.
 
     Args:
         probabilities: [*spatial] of the structure, rescaled.
         truth: [*spatial] where it is.
         mask: [*spatial] where it is shown.
+        counted: [*spatial] voxels that were labelled; elsewhere nothing is known to be wrong. None: all.
     """
+    false = mask & ~truth if counted is None else mask & ~truth & counted
     held = _reached(np.where(mask[truth], NOWHERE, probabilities[truth]))
-    wrong = _reached(probabilities[mask & ~truth])
+    wrong = _reached(probabilities[false])
     return MaskCounts(int(np.count_nonzero(truth)), held, wrong)
 
 

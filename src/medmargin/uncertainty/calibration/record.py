@@ -20,6 +20,7 @@ from medmargin.errors import CheckpointError, ConfigError, DataError
 from medmargin.storage import write_json
 from medmargin.uncertainty.calibration.classes import slabs, with_background
 from medmargin.uncertainty.calibration.distance_margins import DistanceMargins
+from medmargin.uncertainty.calibration.evidence_temperature import EvidenceTemperature
 from medmargin.uncertainty.calibration.evidential_rescaling import EvidentialRescaling
 from medmargin.uncertainty.calibration.local_scaling import LocalScaling
 from medmargin.uncertainty.calibration.mask_thresholds import ThresholdMargins
@@ -27,7 +28,8 @@ from medmargin.uncertainty.calibration.temperature import Block, Temperature, Un
 from medmargin.uncertainty.calibration.volume_intervals import VolumeScale
 
 AnyRescaling = Annotated[
-    Unchanged | Temperature | VectorScaling | EvidentialRescaling | LocalScaling, Field(discriminator="kind")
+    Unchanged | Temperature | VectorScaling | EvidentialRescaling | EvidenceTemperature | LocalScaling,
+    Field(discriminator="kind"),
 ]
 Figure = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -107,7 +109,9 @@ class Calibration(_Part):
                 raise ValueError(f"rescalings: {len(rescaling.slopes)} slopes for {classes} classes")
             if isinstance(rescaling, LocalScaling) and rescaling.classes != classes:
                 raise ValueError(f"rescalings: a local temperature of {rescaling.classes} classes, {classes} expected")
-        if not self.exclusive and any(each.kind == "evidential" for each in self.rescalings):
+        if not self.exclusive and any(
+            isinstance(each, EvidentialRescaling | EvidenceTemperature) for each in self.rescalings
+        ):
             raise ValueError("rescalings: evidence belongs to exclusive classes")
         return self
 
@@ -136,7 +140,7 @@ class Calibration(_Part):
         Args:
             probabilities: [K, *spatial] background first or, of the structures alone, [K - 1, *spatial]; a whole image
                 or any part of it, in memory or mapped.
-            vacuity: [*spatial], needed by evidential rescaling.
+            vacuity: [*spatial], needed by rescalings of evidence.
             image: [C, *spatial] slices [H, W], needed by a local temperature.
             out: where to write, e.g. `probabilities` itself; a new array where None.
 
@@ -160,7 +164,7 @@ class Calibration(_Part):
         return result
 
     def apply_vacuity(self, probabilities: Block, vacuity: Block) -> Block:
-        """Compute the vacuity after rescaling, from probabilities and vacuity before it; the same without evidence.
+        """Compute the vacuity after rescaling, from both maps before it; the same where no evidence is scaled.
 
         Args:
             probabilities: as in `apply_probabilities`. vacuity: [*spatial].

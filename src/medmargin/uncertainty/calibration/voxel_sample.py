@@ -90,7 +90,7 @@ class VoxelSample:
             probabilities: [K, *spatial], or [K - 1, *spatial] of the structures alone, the rest being background; a
                 memory map is read at the drawn voxels only.
             labels: [*spatial] true class, 0..K-1.
-            near: [*spatial] the band around structures (`evaluation.bands.band`).
+            near: [*spatial] the band around structures (`uncertainty.bands.band`).
             vacuity: [*spatial] K / S of an evidential answer.
 
         Raises:

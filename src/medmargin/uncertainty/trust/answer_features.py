@@ -1,7 +1,7 @@
 """What an answer says about itself: a few numbers per structure that tend to fall or rise with its Dice.
 
 Computed slab by slab within the box around the structure, so that maps may lie on the disk and nothing of the size of
-the image is made. The border band holds the voxels within 3 voxels of the predicted border, on both sides.
+the image is made. The border band is that of `uncertainty.bands`, here around the structure's own mask.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import cc3d
-import edt
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from medmargin.datasets.task import mask_of
 from medmargin.errors import DataError
+from medmargin.uncertainty.bands import BAND_VOXELS, band
 from medmargin.uncertainty.volumes import expected_dice
 
-BAND_VOXELS = 3
 _SLAB_VOXELS = 1 << 22
 
 Map = NDArray[Any]
@@ -138,6 +138,7 @@ def case_features(
     epistemic: Map | None = None,
     vacuity: Map | None = None,
     spacing: Sequence[float] = (1.0, 1.0, 1.0),
+    members: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, CaseFeatures]:
     """Measure every structure of an answer.
 
@@ -163,15 +164,31 @@ def case_features(
         if values is not None and values.shape != labels.shape:
             raise DataError(f"{name}: map {values.shape} does not fit the labels {labels.shape}; expected one grid")
     through = _acquired_axis(labels.shape, spacing)
-    boxes = ndimage.find_objects(labels, max((s.label for s in structures), default=1))
+    inside = {s.name: (s.label,) if members is None else tuple(members[s.name]) for s in structures}
+    boxes = ndimage.find_objects(labels, max((value for values in inside.values() for value in values), default=1))
     held = {name: values for name, values in maps.items() if values is not None}
     return {
-        s.name: _measure(labels, s, boxes[s.label - 1], held, per_structure.get(s.name), through) for s in structures
+        s.name: _measure(
+            labels,
+            s,
+            inside[s.name],
+            _joined([boxes[value - 1] for value in inside[s.name]]),
+            held,
+            per_structure.get(s.name),
+            through,
+        )
+        for s in structures
     }
 
 
 def _measure(
-    labels: Map, structure: Measured, box: Box | None, maps: Mapping[str, Map], probability: Map | None, through: int
+    labels: Map,
+    structure: Measured,
+    values_inside: tuple[int, ...],
+    box: Box | None,
+    maps: Mapping[str, Map],
+    probability: Map | None,
+    through: int,
 ) -> CaseFeatures:
     values: dict[str, float | None] = dict.fromkeys(FEATURES)
     values["interval_width"] = _interval_width(structure)
@@ -180,13 +197,13 @@ def _measure(
         _require_finite(profile, "total")
         values |= {"expected_dice": 0.0, "log_voxels": 0.0}
         return CaseFeatures(0, 0, values, SliceToLook(through, int(np.argmax(profile))))
-    voxels, faces, sums, profile, inside = _within_box(labels, structure.label, box, maps, probability, through)
-    band = sums.pop("band")
-    largest, pieces = _pieces(labels[box] == structure.label)
+    voxels, faces, sums, profile, inside = _within_box(labels, values_inside, box, maps, probability, through)
+    band_voxels = sums.pop("band")
+    largest, pieces = _pieces(mask_of(labels[box], values_inside))
     everywhere = None if probability is None else _sum(probability, through, f"probabilities of {structure.name}")
     values |= {
         "expected_dice": structure.confidence if everywhere is None else expected_dice(inside, everywhere, voxels),
-        "border_uncertainty": sums["total"] / band if band else 0.0,
+        "border_uncertainty": sums["total"] / band_voxels if band_voxels else 0.0,
         "log_voxels": float(np.log(voxels)),
         "compactness": _compactness(voxels, faces, labels.shape),
         "largest_piece": largest / voxels,
@@ -194,13 +211,18 @@ def _measure(
     if "epistemic" in sums:
         values["epistemic_share"] = min(sums["epistemic"] / sums["total"], 1.0) if sums["total"] > 0 else 0.0
     if "vacuity" in sums:
-        values["border_vacuity"] = sums["vacuity"] / band if band else 0.0
+        values["border_vacuity"] = sums["vacuity"] / band_voxels if band_voxels else 0.0
     start = _grown(box, labels.shape)[through].start
     return CaseFeatures(voxels, pieces, values, SliceToLook(through, start + int(np.argmax(profile))))
 
 
 def _within_box(
-    labels: Map, label: int, box: Box, maps: Mapping[str, Map], probability: Map | None, through: int
+    labels: Map,
+    values_inside: tuple[int, ...],
+    box: Box,
+    maps: Mapping[str, Map],
+    probability: Map | None,
+    through: int,
 ) -> tuple[int, int, dict[str, float], NDArray[np.float64], float]:
     """Add up, slab by slab: voxels, exposed faces, sums over the band, uncertainty per slice, probability inside."""
     grown = _grown(box, labels.shape)
@@ -209,21 +231,20 @@ def _within_box(
     sums = dict.fromkeys(("band", *maps), 0.0)
     profile, inside = np.zeros(span.stop - span.start), 0.0
     for core, halo in _slabs(grown, labels.shape[through], through):
-        mask = labels[halo] == label
-        distances = edt.edt(mask.astype(np.uint8) + 1, black_border=False, parallel=1)  # from 1: background counts too
+        mask = mask_of(labels[halo], values_inside)
         cut = _cut(through, core[through].start - halo[through].start, core[through].stop - halo[through].start)
-        band, own = distances[cut] <= BAND_VOXELS, mask[cut]
+        near, own = band(mask)[cut], mask[cut]
         voxels += int(own.sum())
         faces += _faces(mask, cut)
-        sums["band"] += int(band.sum())
+        sums["band"] += int(near.sum())
         for name, values in maps.items():
-            near = np.where(band, values[core], 0)
-            added = float(near.sum(dtype=np.float64))
+            kept = np.where(near, values[core], 0)
+            added = float(kept.sum(dtype=np.float64))
             _require_finite(added, name)
             sums[name] += added
             if name == "total":
                 first = core[through].start - span.start
-                profile[first : first + near.shape[through]] = _profile(near, through)
+                profile[first : first + kept.shape[through]] = _profile(kept, through)
         if probability is not None:
             inside += float(probability[core][own].sum(dtype=np.float64))
     return voxels, faces, sums, profile, inside
@@ -277,6 +298,14 @@ def _acquired_axis(shape: tuple[int, ...], spacing: Sequence[float]) -> int:
         return single[0]
     rounded = np.round(np.asarray(spacing, np.float64) / max(spacing), 3)
     return 2 - int(np.argmax(rounded[::-1]))
+
+
+def _joined(boxes: Sequence[Box | None]) -> Box | None:
+    """The box around all boxes, None where there is none."""
+    found = [box for box in boxes if box is not None]
+    if not found:
+        return None
+    return tuple(slice(min(s.start for s in sides), max(s.stop for s in sides)) for sides in zip(*found, strict=True))
 
 
 def _grown(box: Box, shape: tuple[int, ...]) -> Box:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from medmargin.evaluation.bands import band
+from medmargin.uncertainty.bands import band
 
 LABELS = arrays(np.uint8, (6, 7, 5), elements=st.integers(0, 2), fill=st.just(0))
 

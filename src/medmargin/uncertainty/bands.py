@@ -22,9 +22,8 @@ def band(*label_maps: NDArray[Any], width: float = BAND_VOXELS) -> NDArray[np.bo
     """
     marked = np.zeros(label_maps[0].shape, bool)
     for labels in label_maps:
-        numbered = (
-            np.ascontiguousarray(labels.squeeze()).astype(np.uint16) + 1
-        )  # from 1, so that background has borders
+        flat = np.atleast_1d(np.ascontiguousarray(labels.squeeze()))
+        numbered = flat.astype(np.uint16) + 1  # from 1, so that background has borders
         distances = edt.edt(numbered, black_border=False, parallel=1)  # 1 for a voxel beside another label
         marked |= (distances <= width).reshape(marked.shape)
     return marked
