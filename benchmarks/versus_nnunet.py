@@ -268,7 +268,7 @@ def collect(runs: Path, dataset: str) -> None:
                  *(f"NSD {s}" for s in structures), "ECE", "band ECE", "seconds per training sample",
                  "seconds per case", "peak GB"),
         rows=rows,
-        notes=_NOTES + f"\n\n![Dice after minutes of training](../images/versus_nnunet.png)\n\nEvery row: `python "
+        notes=_NOTES + f"\n\nEvery row: `python "
         f"benchmarks/versus_nnunet.py --dataset {name} --sides SIDE --minutes MINUTES --seed SEED`.",
     )  # fmt: skip
     for result in found:
