@@ -60,11 +60,14 @@ def estimators(study: Study) -> dict[str, tuple[Path, str, tuple[Path, ...]]]:
     evidential = study.run(_evidential(study), 0)
     plain, *others = [study.run(SOFTMAX, seed, snapshots=4 if seed == 0 else 0) for seed in range(_MEMBERS)]
     thinned = study.run(THINNED, 0)
+    mirrored = {
+        "evidential, mirrored": (evidential, "test-time-augmentation", ()),
+        "softmax, mirrored": (plain, "test-time-augmentation", ()),
+    }
     return {
         "evidential": (evidential, "evidential", ()),
-        "evidential, mirrored": (evidential, "test-time-augmentation", ()),
         "softmax": (plain, "softmax", ()),
-        "softmax, mirrored": (plain, "test-time-augmentation", ()),
+        **(mirrored if study.system == "udeg-net" else {}),  # at laptop scale the U-Net has not seen any
         "Monte Carlo dropout": (thinned, "mc-dropout", ()),
         "snapshots": (plain, "snapshots", ()),
         "deep ensemble": (plain, "ensemble", tuple(others)),

@@ -67,6 +67,7 @@ class VolumePredictor:
         threads: threads of the networks while they predict; None leaves torch's setting.
         step: between windows, in (0, 1], as a share of their sides.
         precision: "bf16" computes convolutions in bfloat16.
+        mirror_axes: spatial axes along which the networks have seen mirrored images in training.
 
     Attributes:
         calibration, trust: what held-out patients taught, to be set afterwards; None: not calibrated.
@@ -91,6 +92,7 @@ class VolumePredictor:
         threads: int | None = None,
         step: float = 0.5,
         precision: Precision = "float32",
+        mirror_axes: tuple[int, ...] = (),
     ) -> None:
         if not 0 < level < 1 or not 0 < step <= 1 or (threads is not None and threads < 1):
             raise ConfigError(
@@ -105,7 +107,7 @@ class VolumePredictor:
         self.regions = None if not regions else {name: tuple(values) for name, values in regions.items()}
         self.rules = tuple(rules)
         self.level, self.memory, self.threads = level, memory, threads
-        self.step, self.precision = step, precision
+        self.step, self.precision, self.mirror_axes = step, precision, mirror_axes
         self.normalise = None
         self.calibration: Calibration | None = None
         self.trust: Trust | None = None

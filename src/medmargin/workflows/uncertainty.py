@@ -91,7 +91,12 @@ def _automatic(
     elif name == "mc-dropout":
         predictor.uncertainty = estimators.MonteCarloDropout()
     elif isinstance(predictor, VolumePredictor):
-        predictor.uncertainty = estimators.VolumeMirrors(tuple(range(predictor.configuration.dims)))
+        if not predictor.mirror_axes:
+            raise ConfigError(
+                f"{run.folder}: trained without mirrored images, so their answers would be wrong, not uncertain. Train "
+                "with --set augmentation=nnunet, or choose another uncertainty"
+            )
+        predictor.uncertainty = estimators.VolumeMirrors(predictor.mirror_axes)
     else:
         predictor.uncertainty = estimators.TestTimeAugmentation()
     predictor.checked()
