@@ -39,14 +39,14 @@ def disk_errors(target: Path) -> Iterator[None]:
     """Name `target` and the cure when a write inside the block fails for want of space or permission.
 
     Raises:
-        BudgetError: the disk is full, the folder cannot be written, or the path is too long.
+        BudgetError: the disk is full, the folder cannot be written or is a file, or the path is too long.
     """
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise BudgetError(f"{target}: the disk is full. Free some space and run the command again.") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
             raise BudgetError(f"{target}: cannot write here ({error.strerror}). Choose another folder.") from error
         if error.errno == errno.ENAMETOOLONG:
             raise BudgetError(f"{target}: the path is too long for this file system. Choose a shorter one.") from error

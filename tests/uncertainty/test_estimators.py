@@ -49,6 +49,16 @@ def test_each_network_is_asked_once(kind: type[Ensemble]) -> None:
     assert [one.network for one in kind(3).plan()] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("kind", [Ensemble, Snapshots])
+def test_each_network_is_asked_under_every_mirror(kind: type[Ensemble]) -> None:
+    estimator = kind(3, axes=(0, 1))
+    assert estimator.members == len(set(estimator.plan())) == 12
+    for index in range(3):
+        assert {one.axes for one in estimator.plan() if one.network == index} == {(), (0,), (1,), (0, 1)}
+    with pytest.raises(ConfigError, match="axes"):
+        kind(3, axes=(0, 0))
+
+
 @pytest.mark.parametrize(
     "make",
     [

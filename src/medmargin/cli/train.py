@@ -35,6 +35,7 @@ def train(
     nodes: Annotated[int, typer.Option(help="Machines (torchrun or SLURM starts the processes).")] = 1,
     workers: Annotated[int, typer.Option(help="Loading processes; they change no number.")] = 0,
     snapshots: Annotated[int, typer.Option(help="Weights to keep on the way, for --uncertainty snapshots.")] = 0,
+    memory: Annotated[str | None, typer.Option(help="Most memory that a step may hold, for example 8G.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
     """Train a system on the training side of a data set; it can be interrupted and resumed at any moment.
@@ -50,12 +51,12 @@ def train(
         return _folds(
             system, dataset, run, folds, json, minutes=minutes, steps=steps, epochs=epochs, seed=seed, split=split,
             labelled=labelled, scale=scale, settings=parsed_settings(settings), plan=plan, resume=resume,
-            devices=devices, nodes=nodes, workers=workers, snapshots=snapshots,
+            devices=devices, nodes=nodes, workers=workers, snapshots=snapshots, memory=memory,
         )  # fmt: skip
     outcome = run_training(
         system, dataset, run=run, minutes=minutes, steps=steps, epochs=epochs, seed=seed, fold=fold, split=split,
         labelled=labelled, scale=scale, settings=parsed_settings(settings), plan=plan, resume=resume, devices=devices,
-        nodes=nodes, workers=workers, snapshots=snapshots,
+        nodes=nodes, workers=workers, snapshots=snapshots, memory=memory,
     )  # fmt: skip
     if json and is_first_process():
         print_json({"run": str(run), **asdict(outcome)})

@@ -8,7 +8,7 @@ try:
     from medmargin.learning.cached_volumes import CachedVolumes
     from medmargin.learning.case_cache import CachedCases, cache_cases
     from medmargin.learning.distillation import DistillationLearner, DistillationPictures
-    from medmargin.learning.engine import is_first_process
+    from medmargin.learning.engine import is_first_process, require_devices, wants_gpu
     from medmargin.learning.labelled_patches import LabelledPatches, PatchBatch
     from medmargin.learning.labelled_slices import LabelledSlices, SegmentationBatch
     from medmargin.learning.learner import Learner, Optimisation
@@ -16,6 +16,7 @@ try:
     from medmargin.learning.prompted_stream import PromptedSlices, Prompting
     from medmargin.learning.segmentation import SegmentationLearner
     from medmargin.learning.sources import GeneratedPictures, Mixture, SliceSource, Source
+    from medmargin.learning.step_memory import step_bytes
     from medmargin.learning.training import TrainingOutcome, fit
     from medmargin.learning.volume_cache import cache_volumes
 except ModuleNotFoundError as error:
@@ -51,4 +52,7 @@ __all__ = [
     "cache_volumes",
     "fit",
     "is_first_process",
+    "require_devices",
+    "step_bytes",
+    "wants_gpu",
 ]

@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -154,22 +155,22 @@ def _parameters(build: Callable[..., System]) -> dict[str, inspect.Parameter]:
 
 def _checked(slug: str, name: str, value: Any, hint: Any) -> Any:
     adapter = TypeAdapter(hint, config=ConfigDict(strict=False))
-    if isinstance(value, str):
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
-            parsed = value
-        # YAML reads "off" as false and 1e-4 as text; the text itself is tried first, then what YAML makes of it
-        candidates = [value, parsed]
-    else:
-        candidates = [value]
     problem = ""
-    for candidate in candidates:
+    for candidate in _readings(value) if isinstance(value, str) else [value]:
         try:
             return adapter.validate_python(candidate)
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
     raise ConfigError(f"system '{slug}': {name}={value!r} is not accepted: {problem}")
+
+
+def _readings(text: str) -> list[Any]:
+    """Give what a typed value may mean: itself, what YAML makes of it, and a list such as 1,2 or (1, 2)."""
+    found: list[Any] = [text]  # comes first: YAML reads "off" as false and 1e-4 as text
+    for form in (text, f"[{text.strip().strip('()[]')}]") if "," in text else (text,):
+        with suppress(yaml.YAMLError):
+            found.append(yaml.safe_load(form))
+    return found
 
 
 def _read_entry(path: Path, module: str) -> Entry | None:

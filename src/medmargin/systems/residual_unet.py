@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from medmargin.datasets import Task
+from medmargin.errors import ConfigError
 from medmargin.systems.registry import system
 from medmargin.systems.supervised import PatchTraining, outputs, planned, supervised
 from medmargin.systems.system import System
@@ -103,5 +104,11 @@ def residual_unet(
 
 
 def _of_stages(blocks: Sequence[int], stages: int) -> tuple[int, ...]:
-    """Cut the numbers of blocks to the plan's stages, or repeat the last one."""
+    """Cut the numbers of blocks to the plan's stages, or repeat the last one.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if not blocks:
+        raise ConfigError("blocks are (): expected one number or more, as in 1,3,4,6")
     return tuple(blocks[min(stage, len(blocks) - 1)] for stage in range(stages))

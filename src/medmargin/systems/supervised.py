@@ -85,7 +85,15 @@ def supervised(
 
     Args:
         network: as `networks.unet.UNet`, of this configuration. ways: how it learns. init: where its weights come from.
+
+    Raises:
+        ConfigError: mirrors in prediction without mirrors in training.
     """
+    if ways.mirrors and ways.augmentation != "nnunet":
+        raise ConfigError(
+            f"mirrors=true with augmentation={ways.augmentation}: a network that was never shown mirrored images takes "
+            "front for back. Leave the mirrors out, or train with augmentation=nnunet"
+        )
     regions = tuple(task.members[name] for name in task.structures) if task.regions else ()
     evidence = None if regions else ways.evidence
     batch_size = configuration.batch_size if ways.batch_size == "auto" else ways.batch_size
@@ -95,7 +103,7 @@ def supervised(
     network.channels_last()
 
     def learn() -> Stage:
-        from medmargin.learning import LabelledPatches, SegmentationLearner
+        from medmargin.learning import LabelledPatches, SegmentationLearner, step_bytes, wants_gpu
         from medmargin.losses.dense import DenseLoss
 
         loss = DenseLoss(
@@ -111,6 +119,9 @@ def supervised(
         return Stage(
             "train", learner, stream, batch_size, ways.epochs, ways.precision, cases="volumes", keep="last",
             validation_items=32,
+            step_bytes=step_bytes(
+                network, configuration.patch, batch_size, ways.precision, on_card=wants_gpu("auto")
+            ),
         )  # fmt: skip
 
     def predictor() -> Any:
@@ -118,13 +129,15 @@ def supervised(
         from medmargin.uncertainty.estimators import Evidential, Softmax, VolumeMirrors
 
         single = Softmax() if evidence is None else Evidential()
+        axes = tuple(range(configuration.dims)) if ways.augmentation == "nnunet" else ()
         return VolumePredictor(
             network,
             structures=tuple(task.structures),
             plan=plan,
             configuration=configuration,
-            uncertainty=VolumeMirrors(tuple(range(configuration.dims))) if ways.mirrors else single,
+            uncertainty=VolumeMirrors(axes) if ways.mirrors else single,
             regions=task.members if task.regions else None,
+            mirror_axes=axes,
         )
 
     return System(network=network, stages=(learn,), predictor=predictor, init=init)

@@ -29,6 +29,7 @@ class Stage:
             says (`learning.CachedVolumes`).
         keep: the weights that are left, those of the last step or those with the best validation score.
         validation_items: of the validation stream, looked at now and then.
+        step_bytes: that a training step is expected to hold on the device it runs on; None: not estimated.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Stage:
     cases: Literal["slices", "volumes"] = "slices"
     keep: Literal["best", "last"] = "best"
     validation_items: int = 128
+    step_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ def train_folds(
     nodes: int = 1,
     workers: int = 0,
     snapshots: int = 0,
+    memory: str | None = None,
     progress: bool = True,
 ) -> list[FoldOutcome]:
     """Train fold k into `run`/fold_k with the seed `seed` + k; each is a run folder of its own.
@@ -92,7 +93,8 @@ def train_folds(
             outcome = train(
                 system, dataset, run=path, minutes=minutes, steps=steps, epochs=epochs, seed=seed + number, fold=number,
                 split=split, labelled=labelled, scale=chosen, settings=settings, plan=plan, resume=resume,
-                devices=devices, nodes=nodes, workers=workers, snapshots=snapshots, progress=progress,
+                devices=devices, nodes=nodes, workers=workers, snapshots=snapshots, memory=memory,
+                progress=progress,
             )  # fmt: skip
         found.append(FoldOutcome(number, path, outcome))
         if outcome is not None and outcome.stopped_by == "signal":

@@ -8,7 +8,6 @@ time that passed: the estimate is that of an otherwise idle machine, and the sha
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from medmargin.datasets.planning import Configuration, Plan
+from medmargin.workflows.device_memory import device_memory
 
 _BENCHMARK_MULTIPLY_ADDS = 1e9  # of one timed forward pass at most: a fraction of a second on two cores
 _REPEATS = 4
@@ -84,7 +84,7 @@ def measure_cost(plan: Plan) -> Cost:
         precision=precision,
         threads=torch.get_num_threads(),
         processor_share=None if has_card else min(share, 1.0),
-        memory=torch.cuda.get_device_properties(0).total_memory if has_card else _physical_memory(),
+        memory=device_memory(),
         training_bytes=chosen.training_bytes(precision),
         step_seconds=chosen.batch_size * sample,
         prediction_bytes=chosen.prediction_bytes(precision, slices=plan.slices),
@@ -148,9 +148,3 @@ def _seconds(work: Callable[[], None], device: torch.device) -> float:
             torch.cuda.synchronize()
         times.append((perf_counter() - start) if has_card else (process_time() - start) / torch.get_num_threads())
     return min(times[1:])
-
-
-def _physical_memory() -> int | None:
-    if not hasattr(os, "sysconf"):  # Windows
-        return None
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

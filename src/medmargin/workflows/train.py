@@ -13,9 +13,10 @@ import torch
 from medmargin.datasets.case import Case
 from medmargin.datasets.dataset import Dataset, open_dataset
 from medmargin.datasets.fingerprint import slice_extent
-from medmargin.datasets.planning import Plan
+from medmargin.datasets.planning import Plan, require_memory
 from medmargin.datasets.task import Task
 from medmargin.errors import ConfigError
+from medmargin.inference.budget import parse_memory
 from medmargin.learning import (
     Budget,
     FixedItems,
@@ -24,6 +25,8 @@ from medmargin.learning import (
     cache_volumes,
     fit,
     is_first_process,
+    require_devices,
+    wants_gpu,
 )
 from medmargin.networks.weight_files import load_strictly
 from medmargin.runs import (
@@ -37,11 +40,16 @@ from medmargin.runs import (
 )
 from medmargin.systems.registry import build_system, catalogue, resolve_arguments
 from medmargin.systems.system import Stage, System
+from medmargin.workflows.device_memory import device_memory
 from medmargin.workflows.labelled import labelled_subset
 from medmargin.workflows.plan import plan_for_training
 from medmargin.workflows.scale import choose_scale
 
 _CACHES: dict[str, Callable[..., Any]] = {"slices": cache_cases, "volumes": cache_volumes}
+_MEASURED_ON = {
+    "slices": "validation objects at network resolution",
+    "volumes": "validation patches at the plan's spacing, best while training",
+}
 
 
 def train(
@@ -64,6 +72,7 @@ def train(
     nodes: int = 1,
     workers: int = 0,
     snapshots: int = 0,
+    memory: str | None = None,
     progress: bool = True,
 ) -> TrainingOutcome:
     """Train a system on the training side of a data set.
@@ -83,6 +92,7 @@ def train(
         devices, nodes: processes per machine, and machines.
         workers: loading processes beside each training process; they change no number.
         snapshots: weights to keep on the way, for a checkpoint ensemble.
+        memory: that a step may hold, such as "8G"; None: what the machine has, or its graphics card.
         progress: show progress bars on stderr.
 
     Returns:
@@ -90,7 +100,7 @@ def train(
 
     Raises:
         ConfigError: unknown system or argument, two budgets, or a run folder that is in the way.
-        DataError: a data set that cannot be used. BudgetError: no place to write.
+        DataError: a data set that cannot be used. BudgetError: no place to write, or not enough memory.
     """
     chosen = choose_scale(scale, settings or {})
     arguments = resolve_arguments(system, chosen, settings or {})
@@ -105,6 +115,8 @@ def train(
     config = _config(system, chosen, arguments, data, task, sides, seed, fold, budgets[-1], built)
     for stage in stages:
         stage.stream(None, seed=seed)  # wrong arguments are refused before a run folder stands in the way
+        require_devices("auto", devices, stage.precision)
+        _require_memory(stage, system, chosen, memory, devices=devices)
     folder, progress = Path(run), progress and is_first_process()
     if resume and (folder / "config.json").exists():
         _refuse_changes(read_run(folder), config)
@@ -145,7 +157,7 @@ def train(
         if built.adapter is not None:
             load_strictly(built.network, found.weights(), origin=str(found.paths.weights))
             write_weights(found.paths.adapter, built.adapter())
-        _describe(found, system, outcome)
+        _describe(found, system, outcome, _MEASURED_ON[stages[-1].cases])
     return outcome
 
 
@@ -174,6 +186,25 @@ def _measured(
     if "auto" in arguments.values():
         return replace(data.task, extent=slice_extent(training, data.task))
     return data.task
+
+
+def _require_memory(stage: Stage, system: str, scale: str, memory: str | None, *, devices: int) -> None:
+    """Refuse a training that the machine cannot hold, before it has cost anything.
+
+    Args:
+        memory: that the user allows. devices: that share the batch; processes on a processor share the memory as well.
+    """
+    available = device_memory() if memory is None else parse_memory(memory)
+    if stage.step_bytes is None or available is None:
+        return
+    allowed = f"{available / 2**30:.3g}G"
+    require_memory(
+        stage.step_bytes // (devices if wants_gpu("auto") else 1),
+        available,
+        what=f"a training step of '{system}' with {stage.batch_size} patches",
+        cure=f"Lower it with --set batch_size=1, or plan smaller patches and follow them: medmargin data plan DATASET "
+        f"--scale {scale} --memory {allowed} --out plan.json, then train with --plan plan.json",
+    )
 
 
 def _budgets(stages: Sequence[Stage], *, minutes: float | None, steps: int | None, epochs: int | None) -> list[Budget]:
@@ -235,11 +266,11 @@ def _interval(budget: Budget, objects: int | None, batch_size: int, *, most: int
     return most if total is None else max(1, min(most, total // 10))
 
 
-def _describe(run: Run, system: str, outcome: TrainingOutcome) -> None:
+def _describe(run: Run, system: str, outcome: TrainingOutcome, measured_on: str) -> None:
     entry = catalogue()[system]
     best = {name: value for name, value in outcome.best.items() if name.startswith("val/")}
     write_model_card(
         run,
         summary=f"{entry.title} ({entry.paper}).",
-        results={f"validation objects at network resolution: {name[4:]}": value for name, value in best.items()},
+        results={f"{measured_on}: {name[4:]}": value for name, value in best.items()},
     )
