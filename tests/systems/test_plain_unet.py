@@ -145,9 +145,7 @@ def test_batch_size_is_the_plans_unless_given(slug: str, planned_task: Make) -> 
         assert (settings["foreground_share"], settings["steps_per_epoch"], stage.epochs) == (0.5, 7, 9)
 
 
-@pytest.mark.parametrize(
-    ("name", "preset"), [("nnunet", NNUNET), ("light", LIGHT), ("none", VolumeAugmentation())]
-)
+@pytest.mark.parametrize(("name", "preset"), [("nnunet", NNUNET), ("light", LIGHT), ("none", VolumeAugmentation())])
 def test_augmentation_is_the_presets_for_the_patch(name: str, preset: VolumeAugmentation, planned_task: Make) -> None:
     task = planned_task()
     assert stream_settings(stage_of(built("plain-unet", task, augmentation=name)))["augmentation"] == preset

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -23,6 +24,14 @@ def tracked(items: Iterable[Item], *, description: str, show: bool = True) -> It
     with _bar(console, visible=show) as bar:
         task = bar.add_task(description, total=total, scores="")
         yield from bar.track(items, task_id=task)
+
+
+@contextmanager
+def counted(*, description: str, show: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """Show how far work has come that calls what is given with (done, in all)."""
+    with _bar(Console(stderr=True), visible=show) as bar:
+        task = bar.add_task(description, total=None, scores="")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 class ProgressBar(Callback):

@@ -9,7 +9,8 @@ from typing import Any
 
 from medmargin.datasets.dataset import Dataset, open_dataset
 from medmargin.errors import ConfigError
-from medmargin.learning import TrainingOutcome
+from medmargin.learning import TrainingOutcome, is_first_process
+from medmargin.learning.progress import counted
 from medmargin.runs import RunPaths, read_run
 from medmargin.storage import write_json
 from medmargin.systems.registry import catalogue, resolve_arguments
@@ -85,7 +86,7 @@ def train_folds(
     for number in finished:
         _refuse_changes(wanted[number], system, arguments, seed + number, budget)
     if plan is None and "plan" in catalogue()[system].needs and len(finished) < len(wanted):
-        plan = _shared_plan(folder, data, chosen)
+        plan = _shared_plan(folder, data, chosen, progress=progress and is_first_process())
     found = []
     for number, path in wanted.items():
         outcome = None
@@ -146,9 +147,11 @@ def _refuse_changes(
         raise ConfigError(f"{folder}: the folds of one training are trained alike, but {'; '.join(changes)}.")
 
 
-def _shared_plan(folder: Path, data: Dataset, scale: str) -> Path:
+def _shared_plan(folder: Path, data: Dataset, scale: str, *, progress: bool) -> Path:
     """Plan the data set once for all folds, whose plans would be equal, or take the plan of an interrupted call."""
     path = folder / "plan.json"
     if not path.exists():
-        write_json(path, plan_for_training(data, scale=scale).to_dict())
+        with counted(description="reading volumes to plan", show=progress) as done:
+            plan = plan_for_training(data, scale=scale, progress=done)
+        write_json(path, plan.to_dict())
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from medmargin.datasets.planning import (
     read_overrides,
     scale_named,
 )
+from medmargin.datasets.task import Task
 from medmargin.errors import ConfigError
 from medmargin.storage import write_json
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from medmargin.workflows.plan_cost import Cost
 
 Progress = Callable[[int, int], None]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,6 @@ class PlannedDataset:
             "plans": {name: plan.to_dict() for name, plan in self.plans.items()},
             "costs": {name: cost.to_dict() for name, cost in self.costs.items()},
         }
-
 
     def write(self, path: Path | str) -> None:
         """Write the one plan there is to a JSON file, which `train` can follow.
@@ -117,17 +119,38 @@ def plan_dataset(
     return PlannedDataset(fingerprint, plans, costs)
 
 
-def plan_for_training(data: Dataset, *, scale: str) -> Plan:
+def plan_for_training(data: Dataset, *, scale: str, progress: Progress | None = None) -> Plan:
     """Plan a data set by the rules alone, from the cases of all its training sides: every fold gets the same plan.
 
     Args:
-        scale: "paper" or "laptop".
+        scale: "paper" or "laptop". progress: called with the number of cases read and the total.
 
     Raises:
         DataError: a data set that cannot be planned. BudgetError: nothing fits into the scale's memory.
     """
-    fingerprint = measure_fingerprint(planning_cases(data), data.task)
+    fingerprint = measure_fingerprint(planning_cases(data), data.task, progress=progress)
     return make_plan(fingerprint, scale=scale_named(scale))
+
+
+def read_plan_for(task: Task, path: Path | str) -> Plan:
+    """Read a plan that a data set can follow, also one that was made of another.
+
+    Raises:
+        ConfigError: it cannot be read, or is of images of another kind.
+    """
+    plan = Plan.read(path)
+    found = (f"{len(plan.normalisation)} channels", f"sizes in {plan.unit}")
+    wanted = (f"{len(task.channels)} channels", f"sizes in {task.unit}")
+    if found != wanted:
+        raise ConfigError(
+            f"{path}: planned for {' and '.join(found)} ('{plan.dataset}'), but '{task.name}' has "
+            f"{' and '.join(wanted)}"
+        )
+    if task.dims == 2 and plan.configuration().dims == 3:
+        raise ConfigError(f"{path}: its configuration '{plan.chosen}' is 3-D, but '{task.name}' holds pictures")
+    if plan.dataset != task.name:
+        _log.warning("%s: made for '%s', followed by '%s' all the same", path, plan.dataset, task.name)
+    return plan
 
 
 def _scales(asked: str | None, memory: int | None, *, is_changed: bool) -> list[Scale]:

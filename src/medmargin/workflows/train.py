@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from medmargin.datasets.case import Case
 from medmargin.datasets.dataset import Dataset, open_dataset
 from medmargin.datasets.fingerprint import slice_extent
-from medmargin.datasets.planning import Plan, require_memory
+from medmargin.datasets.planning import require_memory
 from medmargin.datasets.task import Task
 from medmargin.errors import ConfigError
 from medmargin.inference.budget import parse_memory
@@ -28,6 +29,7 @@ from medmargin.learning import (
     require_devices,
     wants_gpu,
 )
+from medmargin.learning.progress import counted
 from medmargin.networks.weight_files import load_strictly
 from medmargin.runs import (
     Run,
@@ -42,10 +44,12 @@ from medmargin.systems.registry import build_system, catalogue, resolve_argument
 from medmargin.systems.system import Stage, System
 from medmargin.workflows.device_memory import device_memory
 from medmargin.workflows.labelled import labelled_subset
-from medmargin.workflows.plan import plan_for_training
+from medmargin.workflows.plan import plan_for_training, read_plan_for
 from medmargin.workflows.scale import choose_scale
 
 _CACHES: dict[str, Callable[..., Any]] = {"slices": cache_cases, "volumes": cache_volumes}
+_MOST_WARNINGS = 5
+_log = logging.getLogger(__name__)
 _MEASURED_ON = {
     "slices": "validation objects at network resolution",
     "volumes": "validation patches at the plan's spacing, best while training",
@@ -106,7 +110,11 @@ def train(
     arguments = resolve_arguments(system, chosen, settings or {})
     data = open_dataset(dataset, split_file=split)
     training = labelled_subset(data.split("train", fold), labelled, seed=seed)
-    task = _measured(data, training, system, arguments, chosen, plan)
+    folder, progress = Path(run), progress and is_first_process()
+    is_taken = (folder / "config.json").exists()
+    if is_taken and not resume and is_first_process():  # the others find what the first one wrote
+        raise ConfigError(f"{folder} holds a run already: continue it with --resume, or choose another folder.")
+    task = _measured(data, training, system, arguments, chosen, plan, progress=progress)
     torch.manual_seed(seed)  # of the first weights; what follows is seeded step by step
     built = build_system(system, task, arguments)
     stages = [make() for make in built.stages]
@@ -117,17 +125,15 @@ def train(
         stage.stream(None, seed=seed)  # wrong arguments are refused before a run folder stands in the way
         require_devices("auto", devices, stage.precision)
         _require_memory(stage, system, chosen, memory, devices=devices)
-    folder, progress = Path(run), progress and is_first_process()
-    if resume and (folder / "config.json").exists():
+    if is_taken and resume:
         _refuse_changes(read_run(folder), config)
-    elif (folder / "config.json").exists() and is_first_process():  # the others find what the first one wrote
-        raise ConfigError(f"{folder} holds a run already: continue it with --resume, or choose another folder.")
     found = write_run(folder, config) if is_first_process() else Run(folder, config)
     caches = {
         (kind, side): _CACHES[kind](cases, task, folder / "cache" / kind / side, progress=progress)
         for kind in dict.fromkeys(stage.cases for stage in stages)
         for side, cases in sides.items()
     }
+    _warn(caches.values())
     for stage, budget in zip(stages, budgets, strict=True):
         stream = stage.stream(caches[stage.cases, "train"], seed=seed)
         checking = stream.undisturbed(caches[stage.cases, "val"])
@@ -168,6 +174,8 @@ def _measured(
     arguments: Mapping[str, Any],
     scale: str,
     plan: Path | str | None,
+    *,
+    progress: bool,
 ) -> Task:
     """Give the task with what the system chooses by; nobody else waits for images to be read.
 
@@ -176,7 +184,11 @@ def _measured(
             cannot learn from them.
     """
     if "plan" in catalogue()[system].needs:
-        followed = plan_for_training(data, scale=scale) if plan is None else Plan.read(plan)
+        if plan is not None:
+            followed = read_plan_for(data.task, plan)
+        else:
+            with counted(description="reading volumes to plan", show=progress) as done:
+                followed = plan_for_training(data, scale=scale, progress=done)
         if (wanted := arguments.get("configuration", "auto")) != "auto":
             followed = replace(followed, chosen=followed.configuration(wanted).name)
         return replace(data.task, plan=followed)
@@ -205,6 +217,15 @@ def _require_memory(stage: Stage, system: str, scale: str, memory: str | None, *
         cure=f"Lower it with --set batch_size=1, or plan smaller patches and follow them: medmargin data plan DATASET "
         f"--scale {scale} --memory {allowed} --out plan.json, then train with --plan plan.json",
     )
+
+
+def _warn(caches: Iterable[Any]) -> None:
+    """Tell what had to be decided while cases were prepared; the whole list stands beside each case in the cache."""
+    told = [warning for cache in caches for warning in getattr(cache, "warnings", ())]
+    for warning in told[:_MOST_WARNINGS]:
+        _log.warning(warning)
+    if len(told) > _MOST_WARNINGS:
+        _log.warning("and %d warnings more of other cases", len(told) - _MOST_WARNINGS)
 
 
 def _budgets(stages: Sequence[Stage], *, minutes: float | None, steps: int | None, epochs: int | None) -> list[Budget]:
