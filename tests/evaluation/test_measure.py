@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medmargin.errors import DataError, GeometryError
-from medmargin.evaluation import CaseResult, VolumeInterval, measure, measure_case
+from medmargin.evaluation import CaseResult, VolumeInterval, measure_case, voxels
 from medmargin.imaging.volume import Grid
 
 MakeCase = Callable[..., CaseResult]
@@ -67,7 +67,7 @@ def test_unknown_spacing_never_gives_millimetres_or_millilitres(make_case: MakeC
 
 def test_slabs_do_not_change_the_numbers(make_case: MakeCase, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make_case().entry
-    monkeypatch.setattr(measure, "_SLAB_VOXELS", 300)
+    monkeypatch.setattr(voxels, "_SLAB_VOXELS", 300)
     in_slabs = make_case().entry
     for structures in (entry["uncertainty"]["band"].pop("structures") for entry in (whole, in_slabs)):
         assert structures["anterior"].keys() == {"qu_brats", "dice_auc", "ftp_auc", "ftn_auc"}

@@ -27,3 +27,11 @@ class Case:
     scribbles: Path | None = None
     text: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def stamps(self) -> list[tuple[str, int, int]]:
+        """List (path, size, time of change) of its images and its label, by which a change is noticed without reading.
+
+        A file that is not there is left out.
+        """
+        files = [path for path in (*self.images, self.label) if path is not None and path.exists()]
+        return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]

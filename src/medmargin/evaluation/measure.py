@@ -18,13 +18,12 @@ from medmargin.evaluation.rater_calibration import rater_calibration
 from medmargin.evaluation.rater_figures import measure_raters
 from medmargin.evaluation.structures import measure_structures
 from medmargin.evaluation.volumes import VolumeInterval, measure_volumes
-from medmargin.evaluation.voxels import VoxelCounter, VoxelTally, count_voxels, voxel_figures
+from medmargin.evaluation.voxels import VoxelCounter, VoxelTally, count_slabs, voxel_figures
 from medmargin.imaging.volume import Grid
 from medmargin.uncertainty.bands import band
 
 # 2 px as the MedSAM challenge; not its 2 mm, which forgive a structure of 10 mm (hippocampus) too much.
 NSD_TOLERANCE = {"mm": 1.0, "px": 2.0}
-_SLAB_VOXELS = 2_000_000
 _ROUNDING = 1e-4  # by which a mean of single-precision probabilities may exceed 1
 
 
@@ -143,20 +142,17 @@ def _count(
     counted: NDArray[np.bool_] | None,
     near_borders: NDArray[np.bool_],
 ) -> tuple[VoxelTally, VoxelTally]:
-    """Count slab by slab along the last axis, so that the class vector of a large volume never exists as a whole."""
+    """Count all voxels that count, and those near borders."""
     whole, near = VoxelCounter(), VoxelCounter()
-    thickness = max(1, _SLAB_VOXELS // (truth.shape[0] * truth.shape[1]))
-    for start in range(0, truth.shape[2], thickness):
-        slab = (slice(None), slice(None), slice(start, start + thickness))
-        count_voxels(
-            [(whole, None if counted is None else counted[slab]), (near, near_borders[slab])],
-            truth=truth[slab],
-            labels=labels[slab],
-            structures=structures,
-            probabilities=probabilities and {name: values[slab] for name, values in probabilities.items()},
-            uncertainty=None if uncertainty is None else uncertainty[slab],
-            regions=regions,
-        )
+    count_slabs(
+        [(whole, counted), (near, near_borders)],
+        truth=truth,
+        labels=labels,
+        structures=structures,
+        probabilities=probabilities,
+        uncertainty=uncertainty,
+        regions=regions,
+    )
     return whole.tally(), near.tally()
 
 

@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medmargin.evaluation.voxels import VoxelCounter, count_voxels, voxel_figures
+from medmargin.evaluation.voxels import VoxelCounter, count_slabs, voxel_figures
 from medmargin.uncertainty.bands import band
-
-_SLAB_VOXELS = 2_000_000
 
 
 def rater_calibration(
@@ -46,20 +44,16 @@ def rater_calibration(
     if counted is not None:
         near &= counted
     counters = [(VoxelCounter(), VoxelCounter()) for _ in raters]
-    thickness = max(1, _SLAB_VOXELS // (labels.shape[0] * labels.shape[1]))
-    for start in range(0, labels.shape[2], thickness):
-        slab = np.s_[:, :, start : start + thickness]
-        given = probabilities and {name: values[slab] for name, values in probabilities.items()}
-        for (whole, at_borders), rater in zip(counters, raters, strict=True):
-            count_voxels(
-                [(whole, None if counted is None else counted[slab]), (at_borders, near[slab])],
-                truth=rater[slab],
-                labels=labels[slab],
-                structures=structures,
-                probabilities=given,
-                uncertainty=None,
-                regions=regions,
-            )
+    for (whole, at_borders), rater in zip(counters, raters, strict=True):
+        count_slabs(
+            [(whole, counted), (at_borders, near)],
+            truth=rater,
+            labels=labels,
+            structures=structures,
+            probabilities=probabilities,
+            uncertainty=None,
+            regions=regions,
+        )
     whole_figures, band_figures = (_figures(found) for found in zip(*counters, strict=True))
     return {**whole_figures, "band": band_figures}
 

@@ -52,6 +52,7 @@ MCE_VOXELS = 30  # a bin with fewer voxels has no say in the largest gap
 ADAPTIVE_RANGES = 15
 _OF_PROBABILITIES = ("ece", "mce", "rmsce", "ece_classwise", "ece_adaptive", "brier", "nll")
 _NO_VOXEL = "no voxel in this region"
+_SLAB_VOXELS = 2_000_000
 _OF_RANKING = ("auroc", "average_precision", "fpr95", "ueo", "ueo_max", "ueo_max_threshold", "aurc")
 _OF_FILTERING = ("qu_brats", *(f"qu_brats_{area}" for area in AREAS))
 
@@ -150,6 +151,34 @@ class VoxelCounter:
         if self._scores is None:
             self._scores = ScoreHistogram()
         return self._scores
+
+
+def count_slabs(
+    counters: Sequence[tuple[VoxelCounter, NDArray[np.bool_] | None]],
+    *,
+    truth: NDArray[Any],
+    labels: NDArray[Any],
+    structures: Mapping[str, int],
+    probabilities: Mapping[str, NDArray[Any]] | None,
+    uncertainty: NDArray[Any] | None,
+    regions: Mapping[str, int | Sequence[int]] | None = None,
+) -> None:
+    """Count the voxels of a whole image as `count_voxels` does, slab by slab along the last axis.
+
+    So the class vector of a large volume never exists as a whole.
+    """
+    thickness = max(1, _SLAB_VOXELS // (truth.shape[0] * truth.shape[1]))
+    for start in range(0, truth.shape[2], thickness):
+        slab = np.s_[:, :, start : start + thickness]
+        count_voxels(
+            [(counter, None if region is None else region[slab]) for counter, region in counters],
+            truth=truth[slab],
+            labels=labels[slab],
+            structures=structures,
+            probabilities=probabilities and {name: values[slab] for name, values in probabilities.items()},
+            uncertainty=None if uncertainty is None else uncertainty[slab],
+            regions=regions,
+        )
 
 
 def count_voxels(

@@ -19,20 +19,21 @@ from medmargin.imaging import Volume
 from medmargin.inference.budget import plan_batches
 from medmargin.inference.class_canvas import ClassCanvas, PlaneMean
 from medmargin.inference.class_maps import ClassMaps
-from medmargin.inference.class_network import ClassNetwork, dropouts
+from medmargin.inference.class_network import ClassNetwork
 from medmargin.inference.class_slices import SliceSegmenter
 from medmargin.inference.embedding import image_embedding
+from medmargin.inference.estimator_fit import require_able, require_alike
 from medmargin.inference.margins import thresholds_reached
 from medmargin.inference.network import Ask, predicting
 from medmargin.inference.recalibration import SliceRescaling, concluded, rescaled_threshold
-from medmargin.inference.results import segmentation_of
+from medmargin.inference.results import label_values, segmentation_of
 from medmargin.inference.segmentation import NO_PROMPTS, PROMPTS_FROM_USER, Segmentation
 from medmargin.inference.slice_asks import across, slice_asks
 from medmargin.inference.stack import Normalise, SliceStack
 from medmargin.inference.trust import Trust
 from medmargin.prompts.types import Prompt
 from medmargin.uncertainty.calibration import Calibration
-from medmargin.uncertainty.estimators import Ensemble, Estimator, Evidential, MonteCarloDropout, Softmax
+from medmargin.uncertainty.estimators import Estimator
 
 Progress = Callable[[int, int], None]
 Planes = Literal["axial", "three"]
@@ -123,7 +124,7 @@ class AutomaticPredictor:
         if later_overwrites:
             raise ConfigError("later_overwrites: the classes of this network exclude each other; leave it out")
         networks = self.checked()
-        values = self._label_values(labels)
+        values = label_values(self.structures, labels)
         plan = self.uncertainty.plan()
         batches = plan_batches(
             volume,
@@ -188,14 +189,6 @@ class AutomaticPredictor:
             )
         return networks
 
-    def _label_values(self, labels: Mapping[str, int] | None) -> dict[str, int]:
-        if labels is None:
-            return {name: index for index, name in enumerate(self.structures, start=1)}
-        missing = [name for name in self.structures if name not in labels]
-        if missing:
-            raise ConfigError(f"structure '{missing[0]}' has no label value: labels name {', '.join(labels)}")
-        return {name: int(labels[name]) for name in self.structures}
-
     def _asks(
         self, prompts: Sequence[Prompt], stacks: Sequence[SliceStack], volume: Volume, size: int
     ) -> tuple[list[list[Ask]], list[str]]:
@@ -239,19 +232,10 @@ class AutomaticPredictor:
 
 def _require_fit(estimator: Estimator, networks: Sequence[ClassNetwork]) -> None:
     """Refuse networks that differ, and an estimator that they cannot carry out."""
-    needed = estimator.networks if isinstance(estimator, Ensemble) else 1
-    if len(networks) != needed:
-        raise ConfigError(f"{estimator.name}: expected {needed} networks, found {len(networks)}")
-    kinds = {f"{one.image_size} px, {one.classes} classes, evidence {one.evidence}" for one in networks}
-    if len(kinds) > 1:
-        raise ConfigError(f"{estimator.name}: expected networks that are alike, found {'; '.join(sorted(kinds))}")
-    evidence = networks[0].evidence
-    if isinstance(estimator, Evidential) and evidence is None:
-        raise ConfigError("the network gives no evidence (it was trained with a softmax). Choose another uncertainty.")
-    if isinstance(estimator, Softmax) and evidence is not None:
-        raise ConfigError("the network gives evidence and has no softmax. Choose the evidence as uncertainty.")
-    if isinstance(estimator, MonteCarloDropout) and not dropouts(networks[0]):
-        raise ConfigError("Monte Carlo dropout: the network has no dropout. Train it with some, or choose another way.")
+    require_alike(
+        estimator, [f"{one.image_size} px, {one.classes} classes, evidence {one.evidence}" for one in networks]
+    )
+    require_able(estimator, networks[0])
 
 
 def _flag_threshold(networks: Sequence[nn.Module]) -> float | None:

@@ -25,7 +25,8 @@ except ImportError:  # Windows keeps no such account
     resource = None  # type: ignore[assignment]
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_TARGET = 4 * 2**30  # bytes aimed at where no limit is given
+TARGET = 4 * 2**30
+"""Bytes aimed at where no limit is given."""
 _TYPICAL_PROCESS = 500 * 2**20  # bytes of a process that has loaded torch and a laptop network
 _WORKSPACE = 128 * 2**20  # bytes that libraries take for themselves at the first call
 _MOST_IMAGES, _MOST_PROMPTS, _MOST_EMBEDDINGS = 16, 16, 256  # beyond this a processor gets slower, not faster
@@ -131,7 +132,7 @@ def plan_batches(
             f"({_gigabytes(outputs)} for the result, {_gigabytes(image)} for one picture in the network), more than "
             f"the {_gigabytes(limit)} allowed. Allow more with --memory, crop the image, or leave out --probabilities."
         )
-    free = max((limit or _TARGET) - fixed, 0)
+    free = max((limit or TARGET) - fixed, 0)
     images = _within(free // 2, image, _MOST_IMAGES)
     prompts = _within(free // 4, prompt, _MOST_PROMPTS)
     embeddings = _within(free // 4, embedding, min(_MOST_EMBEDDINGS, 4 * slices))

@@ -15,13 +15,30 @@ from torch.nn import functional as F
 
 from medmargin.errors import CheckpointError
 from medmargin.inference.mirrors import mirror_box, mirror_map, mirror_points
-from medmargin.inference.network import Ask
+from medmargin.inference.network import Ask, device_of
 from medmargin.networks.prediction import Prediction
 from medmargin.transforms.frame import Frame
 from medmargin.uncertainty.estimators import Mirror, Pass
 
 
-class ClassNetwork(Protocol):
+class AnyNetwork(Protocol):
+    """What passes need to know of a torch module, whatever it segments."""
+
+    @property
+    def evidence(self) -> str | None:
+        """How its logits become evidence (`networks.evidence`); None without."""
+        ...
+
+    def modules(self) -> Iterator[nn.Module]:
+        """List all layers."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """List all weights."""
+        ...
+
+
+class ClassNetwork(AnyNetwork, Protocol):
     """A torch module that segments pictures into classes."""
 
     @property
@@ -32,11 +49,6 @@ class ClassNetwork(Protocol):
     @property
     def classes(self) -> int:
         """K, with the background, which comes first."""
-        ...
-
-    @property
-    def evidence(self) -> str | None:
-        """How its logits become evidence (`networks.evidence`); None for a softmax."""
         ...
 
     def __call__(
@@ -54,14 +66,6 @@ class ClassNetwork(Protocol):
         """Leave training mode."""
         ...
 
-    def modules(self) -> Iterator[nn.Module]:
-        """List all layers."""
-        ...
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """List all weights."""
-        ...
-
 
 class ClassLogits(NamedTuple):
     """Logits [K, S, S], and edge logits [2, S, S] or None, on the grid of the network input, not mirrored."""
@@ -70,7 +74,7 @@ class ClassLogits(NamedTuple):
     edges: NDArray[np.float32] | None
 
 
-def dropouts(network: ClassNetwork) -> list[nn.Module]:
+def dropouts(network: AnyNetwork) -> list[nn.Module]:
     """List the dropout layers that do something."""
     return [
         module for module in network.modules() if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
@@ -100,7 +104,7 @@ def answers(
         seen = [mirror_map(image, how.flip, frame.resized) for image in images[start : start + step]]
         told = [_mirrored(ask, how.flip, frame) for ask in asks[start : start + step]]
         if how.sampling:
-            with _sampling(network, how.seed):
+            with sampling_from(network, how.seed):
                 logits, edges = _forward(network, seen, told)
         else:
             logits, edges = _forward(network, seen, told)
@@ -113,7 +117,7 @@ def _forward(
     network: ClassNetwork, images: Sequence[NDArray[np.float32]], asks: Sequence[Ask]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Run one batch: logits [B, K, S, S] and edge logits [B, 2, S, S] or None."""
-    device = _device(network)
+    device = device_of(network)
     has_box, points, _ = asks[0].kind
 
     def batch(arrays: Sequence[NDArray | None]) -> Tensor:
@@ -145,9 +149,9 @@ def _mirrored(ask: Ask, flip: Mirror, frame: Frame) -> Ask:
 
 
 @contextmanager
-def _sampling(network: ClassNetwork, seed: int) -> Iterator[None]:
+def sampling_from(network: AnyNetwork, seed: int) -> Iterator[None]:
     """Switch dropout on with draws of its own, and nothing else."""
-    layers, device = dropouts(network), _device(network)
+    layers, device = dropouts(network), device_of(network)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         for layer in layers:
@@ -157,7 +161,3 @@ def _sampling(network: ClassNetwork, seed: int) -> Iterator[None]:
         finally:
             for layer in layers:
                 layer.eval()
-
-
-def _device(network: ClassNetwork) -> torch.device:
-    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ class BatchedNetwork:
         self.batches = batches
         self.size = network.image_size
         self._network = network
-        self._device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+        self._device = device_of(network)
 
     def encode(self, images: Sequence[NDArray[np.float32]]) -> Embedding:
         """Encode images [3, S, S] in [0, 1]; returns the embedding of all of them, in order."""
@@ -105,6 +106,11 @@ class BatchedNetwork:
 
     def _tensor(self, arrays: Sequence[NDArray | None]) -> Tensor:
         return torch.from_numpy(np.stack([array for array in arrays if array is not None])).to(self._device)
+
+
+def device_of(network: Any) -> torch.device:
+    """Tell where a network's weights are; one without weights runs on the processor."""
+    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
 
 
 @contextmanager

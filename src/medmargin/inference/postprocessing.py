@@ -13,6 +13,8 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from medmargin.uncertainty.boxes import box_around
+
 BACKGROUND = -1
 
 
@@ -49,7 +51,7 @@ def apply_rules(
     for rule in rules:
         index = indices[rule.structure]
         mask = np.isin(labels, contained[index])
-        box = _bounding_box(mask)
+        box = box_around(mask)
         if box is None:
             continue
         mask = mask[box]
@@ -73,15 +75,3 @@ def _holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     corner = outside[tuple(0 for _ in mask.shape)]  # in the rim, or in a single voxel, which has no holes
     holes = (outside != corner) & (outside > 0)
     return holes[tuple(slice(before, holes.shape[axis] - after) for axis, (before, after) in enumerate(rim))]
-
-
-def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
-    """Find the smallest box around a mask; None where it is empty."""
-    box = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        found = np.flatnonzero(mask.any(axis=others))
-        if not found.size:
-            return None
-        box.append(slice(int(found[0]), int(found[-1]) + 1))
-    return tuple(box)

@@ -36,7 +36,7 @@ class SliceRescaling:
 
     def __init__(self, calibration: Calibration, stack: SliceStack) -> None:
         self._calibration, self._stack = calibration, stack
-        self._looks = any(rescaling.kind == "local temperature" for rescaling in calibration.rescalings)
+        self._looks = looks_at_image(calibration)
 
     def probabilities(self, index: int, probabilities: Map, vacuity: Map | None) -> Map:
         """Rescale class probabilities [K, H, W] of slice `index`."""
@@ -44,16 +44,25 @@ class SliceRescaling:
 
     def maps(self, index: int, maps: ClassMaps) -> ClassMaps:
         """Rescale all that is known of slice `index`."""
-        vacuity = maps.further.get("vacuity")
-        rescaled = self.probabilities(index, maps.probabilities, vacuity)
-        parts = _same_shares(class_entropy(rescaled), maps.total, maps.aleatoric)
-        further = dict(maps.further)
-        if vacuity is not None:
-            further["vacuity"] = self._calibration.apply_vacuity(maps.probabilities, vacuity)
-        return ClassMaps(rescaled, parts.total, parts.aleatoric, further)
+        return rescaled_maps(self._calibration, maps, self._picture(index))
 
     def _picture(self, index: int) -> Map | None:
         return slice_image(self._stack, index) if self._looks else None
+
+
+def rescaled_maps(calibration: Calibration, maps: ClassMaps, picture: Map | None) -> ClassMaps:
+    """Rescale all that is known of a slice whose classes exclude each other.
+
+    Args:
+        picture: [C, H, W], for a temperature that looks at the image.
+    """
+    vacuity = maps.further.get("vacuity")
+    rescaled = calibration.apply_probabilities(maps.probabilities, vacuity, picture)
+    parts = same_shares(class_entropy(rescaled), maps.total, maps.aleatoric)
+    further = dict(maps.further)
+    if vacuity is not None:
+        further["vacuity"] = calibration.apply_vacuity(maps.probabilities, vacuity)
+    return ClassMaps(rescaled, parts.total, parts.aleatoric, further)
 
 
 class ObjectRescaling:
@@ -79,7 +88,7 @@ class ObjectRescaling:
 
     def parts(self, probabilities: Map, given: Decomposition) -> Decomposition:
         """Split the uncertainty of rescaled probabilities in the shares of the answer as it was given."""
-        return _same_shares(binary_entropy(probabilities), given.total, given.aleatoric)
+        return same_shares(binary_entropy(probabilities), given.total, given.aleatoric)
 
 
 def slice_image(stack: SliceStack, index: int) -> Map:
@@ -140,6 +149,12 @@ def _promised(
     )
 
 
-def _same_shares(total: Map, given: Map, aleatoric: Map) -> Decomposition:
+def looks_at_image(calibration: Calibration | None) -> bool:
+    """Tell whether rescaling needs the picture of a slice."""
+    return calibration is not None and any(each.kind == "local temperature" for each in calibration.rescalings)
+
+
+def same_shares(total: Map, given: Map, aleatoric: Map) -> Decomposition:
+    """Split a rescaled total in the shares of the uncertainty as it was given."""
     share = np.divide(aleatoric, given, out=np.ones_like(given), where=given > 0)
     return split(total, total * share)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from medmargin.errors import ConfigError
 from medmargin.imaging import Volume
 from medmargin.inference.margins import Reached
 from medmargin.inference.segmentation import Segmentation, StructureResult
@@ -39,6 +40,20 @@ class Origin(Protocol):
     def restore_map(self, values: NDArray[Any], /) -> NDArray[Any]:
         """Bring values [slices, height, width] to [I, J, K]."""
         ...
+
+
+def label_values(structures: Sequence[str], labels: Mapping[str, int] | None) -> dict[str, int]:
+    """Give each structure its value in label maps: that of `labels`, or 1, 2, ... without any.
+
+    Raises:
+        ConfigError: a structure has none.
+    """
+    if labels is None:
+        return {name: index for index, name in enumerate(structures, start=1)}
+    missing = [name for name in structures if name not in labels]
+    if missing:
+        raise ConfigError(f"structure '{missing[0]}' has no label value: labels name {', '.join(labels)}")
+    return {name: int(labels[name]) for name in structures}
 
 
 def segmentation_of(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medmargin.transforms.regridding import places_between
+
 
 @dataclass(frozen=True, eq=False)
 class Strip:
@@ -36,7 +38,7 @@ def cut_strips(source: int, target: int, count: int) -> list[Strip]:
 
     Pixels are areas: row r of the image lies at (r + 0.5) source / target - 0.5 of the grid; beyond it its edge counts.
     """
-    positions = ((np.arange(target) + 0.5) * source / target - 0.5).clip(0, source - 1)
+    positions = places_between(source, target)
     below = positions.astype(np.intp)
     above = np.minimum(below + 1, source - 1)
     strips = []

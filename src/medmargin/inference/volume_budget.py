@@ -10,6 +10,7 @@ import numpy as np
 from medmargin.datasets.planning import Configuration, Plan, require_memory
 from medmargin.imaging import Volume
 from medmargin.imaging.volume import orientation_transform
+from medmargin.inference.budget import TARGET
 from medmargin.inference.window_averages import layers_at_once
 from medmargin.inference.window_network import Answers
 from medmargin.inference.windows import window_axes
@@ -17,7 +18,6 @@ from medmargin.transforms.regridding import resampled_shape
 
 Shape = tuple[int, int, int]
 
-_TARGET = 4 * 2**30  # bytes aimed at where no limit is given
 _LEAST_ROOM = 2**30  # bytes for slices and windows where the result alone exceeds the aim
 _WORKSPACE = 192 * 2**20  # bytes that libraries take for themselves at the first call
 # Small windows share a batch: torch's 3-D convolutions were 2 to 7 times slower on one window of 40 x 56 x 40 or 32^3
@@ -100,7 +100,7 @@ def plan_volume(
     prepared = 4 * configuration.channels * prod(geometry.grid)
     preparing = 4 * (configuration.channels + 2) * prod(geometry.image)
     fixed = in_use + _WORKSPACE + prepared + max(result, preparing)
-    room = (limit or _TARGET) - fixed if limit else max(_TARGET - fixed, _LEAST_ROOM)
+    room = (limit or TARGET) - fixed if limit else max(TARGET - fixed, _LEAST_ROOM)
     most = _most_strips(geometry) if may_cut else 1
 
     def busy(batch: int, strips: int) -> int:

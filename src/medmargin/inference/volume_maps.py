@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medmargin.inference.class_maps import ClassMaps
-from medmargin.inference.recalibration import _same_shares
+from medmargin.inference.recalibration import rescaled_maps, same_shares
 from medmargin.inference.window_network import Answers
 from medmargin.uncertainty.calibration import Calibration
 from medmargin.uncertainty.decomposition import binary_entropy, class_entropy
@@ -52,20 +52,9 @@ class VolumeRescaling:
         Args:
             picture: [C, H, W], for a temperature that looks at the image.
         """
-        vacuity, further = maps.further.get("vacuity"), dict(maps.further)
-        if self._regions:
-            structures = self._calibration.apply_probabilities(maps.probabilities[1:], image=picture)
-            rescaled = np.concatenate([1 - structures.max(axis=0, keepdims=True), structures])
-            total = binary_entropy(structures).max(axis=0)
-        else:
-            rescaled = self._calibration.apply_probabilities(maps.probabilities, vacuity, picture)
-            total = class_entropy(rescaled)
-        if vacuity is not None:
-            further["vacuity"] = self._calibration.apply_vacuity(maps.probabilities, vacuity)
-        parts = _same_shares(total, maps.total, maps.aleatoric)
-        return ClassMaps(rescaled, parts.total, parts.aleatoric, further)
-
-
-def looks_at_image(calibration: Calibration | None) -> bool:
-    """Tell whether rescaling needs the picture of a slice."""
-    return calibration is not None and any(each.kind == "local temperature" for each in calibration.rescalings)
+        if not self._regions:
+            return rescaled_maps(self._calibration, maps, picture)
+        structures = self._calibration.apply_probabilities(maps.probabilities[1:], image=picture)
+        rescaled = np.concatenate([1 - structures.max(axis=0, keepdims=True), structures])
+        parts = same_shares(binary_entropy(structures).max(axis=0), maps.total, maps.aleatoric)
+        return ClassMaps(rescaled, parts.total, parts.aleatoric, dict(maps.further))

@@ -31,13 +31,13 @@ from medmargin.inference.class_canvas import ClassCanvas, RegionCanvas
 from medmargin.inference.margins import thresholds_reached
 from medmargin.inference.network import predicting
 from medmargin.inference.postprocessing import Rule, apply_rules
-from medmargin.inference.recalibration import concluded
-from medmargin.inference.results import segmentation_of
+from medmargin.inference.recalibration import concluded, looks_at_image
+from medmargin.inference.results import label_values, segmentation_of
 from medmargin.inference.segmentation import NO_PROMPTS, PROMPTS_FROM_USER, Segmentation
 from medmargin.inference.strips import Strip, cut_strips
 from medmargin.inference.trust import Trust
 from medmargin.inference.volume_budget import Shape, VolumeBudget, VolumeGeometry, expected_geometry, plan_volume
-from medmargin.inference.volume_maps import VolumeRescaling, looks_at_image, slice_maps
+from medmargin.inference.volume_maps import VolumeRescaling, slice_maps
 from medmargin.inference.window_averages import averages, cut_window
 from medmargin.inference.window_network import Answers, Precision, VolumeNetwork, WindowNetwork, require_fit
 from medmargin.inference.windows import window_axes
@@ -153,7 +153,7 @@ class VolumePredictor:
         if later_overwrites and self.regions is None:
             raise ConfigError("later_overwrites: the classes of this network exclude each other; leave it out")
         networks = self.checked()
-        values = self._label_values(labels)
+        values = label_values(self.structures, labels)
         answers = _answers(networks[0], self.uncertainty)
         geometry = expected_geometry(volume, self.plan, self.configuration, self._patch)
         in_use = memory_in_use()
@@ -226,14 +226,6 @@ class VolumePredictor:
     def _patch(self) -> Shape:
         depth, height, width = (1, *self.configuration.patch)[-3:]
         return depth, height, width
-
-    def _label_values(self, labels: Mapping[str, int] | None) -> dict[str, int]:
-        if labels is None:
-            return {name: index for index, name in enumerate(self.structures, start=1)}
-        missing = [name for name in self.structures if name not in labels]
-        if missing:
-            raise ConfigError(f"structure '{missing[0]}' has no label value: labels name {', '.join(labels)}")
-        return {name: int(labels[name]) for name in self.structures}
 
     def _budget(
         self, volume: Volume, geometry: VolumeGeometry, answers: Answers, in_use: int, probabilities: bool

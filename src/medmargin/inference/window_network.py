@@ -15,26 +15,26 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medmargin.errors import CheckpointError, ConfigError
-from medmargin.inference.class_network import _device, _sampling, dropouts
+from medmargin.inference.class_network import AnyNetwork, sampling_from
+from medmargin.inference.estimator_fit import require_able, require_alike
+from medmargin.inference.network import device_of
 from medmargin.networks.evidence import Opinion, opinion
 from medmargin.networks.prediction import Prediction
-from medmargin.uncertainty.estimators import Ensemble, Estimator, Evidential, MonteCarloDropout, Pass, Softmax
+from medmargin.uncertainty.estimators import Estimator, Pass
 
 Precision = Literal["float32", "bf16"]
 
 
-class VolumeNetwork(Protocol):
+class VolumeNetwork(AnyNetwork, Protocol):
     """A torch module that segments windows of a volume, or whole slices.
 
     Attributes:
         classes: K with the background, or the number of regions. regions: whether each has a sigmoid of its own.
-        evidence: how its logits become evidence (`networks.evidence`); None without.
         dims: 2 or 3. channels: of its input.
     """
 
     classes: int
     regions: bool
-    evidence: str | None
     dims: int
     channels: int
 
@@ -44,14 +44,6 @@ class VolumeNetwork(Protocol):
 
     def eval(self) -> nn.Module:
         """Leave training mode."""
-        ...
-
-    def modules(self) -> Iterator[nn.Module]:
-        """List all layers."""
-        ...
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """List all weights."""
         ...
 
 
@@ -125,7 +117,7 @@ class WindowNetwork:
         first = networks[0]
         self.networks, self.plan, self.batch, self.precision = networks, plan, batch, precision
         self.answers = Answers(first.classes, first.regions, first.evidence, len(plan))
-        self._device = _device(first)  # type: ignore[arg-type]
+        self._device = device_of(first)
 
     def __call__(self, windows: NDArray[np.float32]) -> Iterator[Tensor]:
         """Answer windows [n, C, d, h, w] one by one: the means [channels, d, h, w] of all passes.
@@ -162,7 +154,7 @@ class WindowNetwork:
         mirrors = [[axis - network.dims for axis in job.how.axes] for job in jobs]  # of [C, d, h, w]
         image = torch.stack([_mirrored(seen[job.window], axes) for job, axes in zip(jobs, mirrors, strict=True)])
         image = image if network.dims == 3 else image[:, :, 0]
-        sampling = _sampling(network, how.seed) if how.sampling else nullcontext()  # type: ignore[arg-type]
+        sampling = sampling_from(network, how.seed) if how.sampling else nullcontext()
         with sampling, torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             logits = network(image).logits
         if not bool(torch.isfinite(logits.sum(dtype=torch.float32))):
@@ -182,27 +174,18 @@ def require_fit(estimator: Estimator, networks: Sequence[VolumeNetwork], *, dims
     Raises:
         ConfigError: the message says what does not fit.
     """
-    needed = estimator.networks if isinstance(estimator, Ensemble) else 1
-    if len(networks) != needed:
-        raise ConfigError(f"{estimator.name}: expected {needed} networks, found {len(networks)}")
-    kinds = {
+    kinds = [
         f"{one.dims}-D, {one.channels} channels, {one.classes} {'regions' if one.regions else 'classes'}, evidence "
         f"{one.evidence}"
         for one in networks
-    }
-    if len(kinds) > 1:
-        raise ConfigError(f"{estimator.name}: expected networks that are alike, found {'; '.join(sorted(kinds))}")
+    ]
+    require_alike(estimator, kinds)
     first = networks[0]
     if (first.dims, first.channels) != (dims, channels):
         raise ConfigError(
             f"a {first.dims}-D network of {first.channels} channels; the plan is for {dims}-D and {channels} channels"
         )
-    if isinstance(estimator, Evidential) and first.evidence is None:
-        raise ConfigError("the network gives no evidence (it was trained without). Choose another uncertainty.")
-    if isinstance(estimator, Softmax) and first.evidence is not None:
-        raise ConfigError("the network gives evidence and has no softmax. Choose the evidence as uncertainty.")
-    if isinstance(estimator, MonteCarloDropout) and not dropouts(first):  # type: ignore[arg-type]
-        raise ConfigError("Monte Carlo dropout: the network has no dropout. Train it with some, or choose another way.")
+    require_able(estimator, first)
     for how in estimator.plan():
         if how.flip != "none" or any(axis >= dims for axis in how.axes):
             raise ConfigError(

@@ -158,8 +158,7 @@ def _one_component(mask: NDArray[np.bool_], smallest: int, rng: np.random.Genera
 
 def _fingerprint(cases: Sequence[Case], task: Task, minimum_pixels: int) -> str:
     """Hash what the cached files depend on: names, paths, sizes and times of the source files, and the task."""
-    files = [path for case in cases for path in (*case.images, case.label) if path is not None and path.exists()]
-    stamps = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    stamps = [stamp for case in cases for stamp in case.stamps()]
     content = [_LAYOUT, minimum_pixels, task.dims, task.modality, task.structures, [c.name for c in cases], stamps]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 

@@ -149,11 +149,9 @@ class _Preparing:
 
     def _fingerprint(self, case: Case) -> str:
         """Hash what the files of a case depend on: its own files' names, sizes and times, the task and the plan."""
-        files = [path for path in (*case.images, case.label) if path is not None and path.exists()]
-        stamps = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         task, plan = self.task, self.plan
         content = [
-            _LAYOUT, case.name, stamps, task.channels, task.members, task.dims, task.unit, task.ignore,
+            _LAYOUT, case.name, case.stamps(), task.channels, task.members, task.dims, task.unit, task.ignore,
             sorted(task.values_of_files.items()), plan.unit, plan.axis_order, plan.crop,
             [asdict(one) for one in plan.normalisation], asdict(plan.resampling), self.configuration.spacing,
         ]  # fmt: skip

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmargin.errors import ConfigError
+from medmargin.losses.arguments import check_range
 from medmargin.losses.deep_supervision import DeepPrediction, at_resolution, deep_weights
 from medmargin.losses.evidential import evidential_cross_entropy, kl_factor
 from medmargin.losses.evidential_labels import evidential_terms
@@ -65,8 +66,8 @@ class DenseLoss(nn.Module):
     ) -> None:
         super().__init__()
         _check_names(kind, evidence, regions, label_smoothing)
-        _check_range({"ce_weight": ce_weight, "dice_weight": dice_weight, "kl_weight": kl_weight}, high=math.inf)
-        _check_range({"smooth": smooth, "kl_ramp": kl_ramp, "label_smoothing": label_smoothing}, high=1.0)
+        check_range({"ce_weight": ce_weight, "dice_weight": dice_weight, "kl_weight": kl_weight}, high=math.inf)
+        check_range({"smooth": smooth, "kl_ramp": kl_ramp, "label_smoothing": label_smoothing}, high=1.0)
         self.kind, self.evidence, self.batch_dice, self.smooth = kind, evidence, batch_dice, smooth
         self.regions = tuple(tuple(values) for values in regions)
         self.ce_weight, self.dice_weight, self.kl_weight = ce_weight, dice_weight, kl_weight
@@ -174,10 +175,3 @@ def _check_names(kind: str, evidence: str, regions: Sequence[Sequence[int]], lab
         raise ConfigError(f"regions are {regions} in a loss of kind '{kind}': give label values for 'regions' alone.")
     if label_smoothing and kind != "softmax":
         raise ConfigError(f"label_smoothing smooths the target of a softmax, not of '{kind}'. Leave it at 0.")
-
-
-def _check_range(numbers: dict[str, float], *, high: float) -> None:
-    for name, number in numbers.items():
-        if not 0 <= number <= high or math.isinf(number):
-            wanted = "0 or more" if high == math.inf else f"a number from 0 to {high:g}"
-            raise ConfigError(f"{name} is {number}: expected {wanted}.")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmargin.errors import ConfigError
+from medmargin.losses.arguments import check_range
 from medmargin.losses.edge_targets import Edges, EdgeTargets, edge_balance, pooled
 from medmargin.losses.evidential import (
     evidential_cross_entropy,
@@ -85,8 +86,8 @@ class UncertaintyDrivenLoss(nn.Module):
         if schedule not in SCHEDULES:
             raise ConfigError(f"schedule is '{schedule}': expected one of {', '.join(SCHEDULES)}.")
         factors = {"calibration_weight": calibration_weight, "edge_weight": edge_weight, "side_weight": side_weight}
-        _check_range({**factors, "beta": beta}, high=math.inf)
-        _check_range({"eta": eta, "kl_ramp": kl_ramp}, high=1.0)
+        check_range({**factors, "beta": beta}, high=math.inf)
+        check_range({"eta": eta, "kl_ramp": kl_ramp}, high=1.0)
         if evidence is None and calibration_weight:
             raise ConfigError("calibration_weight needs evidence: a softmax network has no uncertainty to calibrate.")
         self.evidence, self.progressive, self.schedule = evidence, progressive, schedule
@@ -185,10 +186,3 @@ def _check_labels(labels: Tensor, logits: Tensor) -> None:
     low, high = (int(bound) for bound in labels.aminmax())
     if low < 0 or high >= logits.shape[1]:
         raise ValueError(f"labels hold {low}..{high}, but the network has the classes 0..{logits.shape[1] - 1}")
-
-
-def _check_range(numbers: dict[str, float], *, high: float) -> None:
-    for name, number in numbers.items():
-        if not 0 <= number <= high or math.isinf(number):
-            wanted = "0 or more" if high == math.inf else f"a number from 0 to {high:g}"
-            raise ConfigError(f"{name} is {number}: expected {wanted}.")

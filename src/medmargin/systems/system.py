@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from medmargin.learning.engine import Precision
     from medmargin.learning.learner import Learner
 
+    Predictor = PromptedPredictor | AutomaticPredictor | VolumePredictor
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -61,7 +63,7 @@ class System:
 
     network: nn.Module
     stages: tuple[Callable[[], Stage], ...]
-    predictor: Callable[[], PromptedPredictor | AutomaticPredictor | VolumePredictor]
+    predictor: Callable[[], Predictor]
     init: str = "none"
     adapter: Callable[[], dict[str, Tensor]] | None = None
 

@@ -150,12 +150,17 @@ def to_slices(
         raise ValueError(f"the slices of {source_shape} ended before slice {target} of {target_shape}")
 
 
+def places_between(source: int, target: int) -> NDArray[np.float64]:
+    """Tell where the `target` voxels of an axis lie on its `source` voxels, as places from 0 to source - 1."""
+    return np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+
+
 def _neighbours(source: int, target: int, through: str) -> tuple[list[int], list[int], list[float]]:
     """Find, per target slice, the source slices below and above it and how far it lies between them (0: on `upper`)."""
     nearest = [(2 * index + 1) * source // (2 * target) for index in range(target)]
     if through == "nearest" or source == target:
         return nearest, nearest, [0.0] * target
-    positions = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+    positions = places_between(source, target)
     upper = np.ceil(positions).astype(int)
     lower = np.floor(positions).astype(int)
     return lower.tolist(), upper.tolist(), (positions - lower).tolist()

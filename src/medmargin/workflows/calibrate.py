@@ -33,6 +33,7 @@ from medmargin.workflows.evaluate import answered, refuse_other_structures
 from medmargin.workflows.guarantee_fit import FigureCounter, GuaranteeFit, recorded
 from medmargin.workflows.model import Model, find_run, for_task, load
 from medmargin.workflows.rescaling_fit import RescalingFit
+from medmargin.workflows.true_prompts import require_boxes
 from medmargin.workflows.trust import training_reference
 
 Progress = Callable[[int, int, str], None]
@@ -104,11 +105,8 @@ def calibrate(
     model = load(run, memory=limit, uncertainty=uncertainty, members=members, calibrated=False)
     model = for_task(model, data.task)
     refuse_other_structures(model, data.task)
-    if data.task.regions and not model.automatic:
-        raise ConfigError(
-            f"the structures of '{data.name}' are overlapping regions, which have no boxes of their own: calibrate a "
-            "run of 'plain-unet' or 'residual-unet'"
-        )
+    if not model.automatic:
+        require_boxes(data.task, to="calibrate")
     if local and not _exclusive(model, data.task):
         raise ConfigError(
             "--local: a temperature per pixel needs classes that exclude each other, not prompts or regions"

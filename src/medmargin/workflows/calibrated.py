@@ -12,9 +12,7 @@ from medmargin.runs import Run
 from medmargin.storage import sha256
 
 if TYPE_CHECKING:
-    from medmargin.inference import AutomaticPredictor, PromptedPredictor, VolumePredictor
-
-    Predictor = PromptedPredictor | AutomaticPredictor | VolumePredictor
+    from medmargin.systems.system import Predictor
 
 _log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from medmargin.storage import write_json
 from medmargin.workflows.calibrated import switched_off
 from medmargin.workflows.model import Model, describe, for_task, load
 from medmargin.workflows.rater_labels import load_rater_labels
-from medmargin.workflows.true_prompts import floors_of_labels, prompts_of_labels
+from medmargin.workflows.true_prompts import floors_of_labels, prompts_of_labels, require_boxes
 from medmargin.workflows.trust import predicted_dice_entry, summarise_trust
 
 Progress = Callable[[int, int, str], None]
@@ -81,11 +81,8 @@ def evaluate(
     model = for_task(model, data.task)
     prompted = prompts_from == "labels" or not model.automatic
     refuse_other_structures(model, data.task)
-    if prompted and data.task.regions:
-        raise ConfigError(
-            f"the structures of '{data.name}' are overlapping regions, which have no boxes of their own: evaluate a "
-            "run of 'plain-unet' or 'residual-unet', without prompts"
-        )
+    if prompted:
+        require_boxes(data.task, to="evaluate")
     cases = data.split(split, fold)
     failed: list[dict[str, str]] = []
     gallery, warnings = Gallery(), [model.warning] if model.warning else []

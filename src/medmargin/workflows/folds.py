@@ -10,7 +10,6 @@ from typing import Any
 from medmargin.datasets.dataset import Dataset, open_dataset
 from medmargin.errors import ConfigError
 from medmargin.learning import TrainingOutcome, is_first_process
-from medmargin.learning.progress import counted
 from medmargin.runs import RunPaths, read_run
 from medmargin.storage import write_json
 from medmargin.systems.registry import catalogue, resolve_arguments
@@ -151,7 +150,5 @@ def _shared_plan(folder: Path, data: Dataset, scale: str, *, progress: bool) -> 
     """Plan the data set once for all folds, whose plans would be equal, or take the plan of an interrupted call."""
     path = folder / "plan.json"
     if not path.exists():
-        with counted(description="reading volumes to plan", show=progress) as done:
-            plan = plan_for_training(data, scale=scale, progress=done)
-        write_json(path, plan.to_dict())
+        write_json(path, plan_for_training(data, scale=scale, progress=progress).to_dict())
     return path

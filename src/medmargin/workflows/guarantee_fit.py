@@ -13,7 +13,7 @@ from medmargin.datasets.task import Task, mask_of
 from medmargin.errors import DataError
 from medmargin.evaluation.ignored import IGNORED_REASON, cleared
 from medmargin.evaluation.overlap import dice
-from medmargin.evaluation.voxels import VoxelCounter, count_voxels, voxel_figures
+from medmargin.evaluation.voxels import VoxelCounter, count_slabs, voxel_figures
 from medmargin.inference.segmentation import Segmentation
 from medmargin.inference.trust import features_of
 from medmargin.uncertainty.bands import band
@@ -31,7 +31,6 @@ from medmargin.uncertainty.calibration import (
 from medmargin.uncertainty.trust import PredictedDice, ScoredStructure
 
 TOLERATED = 0.05  # share of a structure's volume that may lie outside a distance margin, as HD95 leaves 5 % out
-_SLAB_VOXELS = 2_000_000
 _FIGURES = ("ece", "nll", "brier")
 
 
@@ -147,18 +146,15 @@ class FigureCounter:
         (truth,), labels, ignored = cleared((truth,), answer.labels, self._task.ignore)
         counted = None if ignored is None else ~ignored
         region = band(truth, labels) if counted is None else band(truth, labels) & counted
-        thickness = max(1, _SLAB_VOXELS // (truth.shape[0] * truth.shape[1]))
-        for start in range(0, truth.shape[2], thickness):
-            slab = np.s_[:, :, start : start + thickness]
-            count_voxels(
-                [(self._whole, None if counted is None else counted[slab]), (self._near, region[slab])],
-                truth=truth[slab],
-                labels=labels[slab],
-                structures=self._task.structures,
-                probabilities={name: probability[slab] for name, probability in named.items()},
-                uncertainty=None,
-                regions=self._task.members if self._task.regions else None,
-            )
+        count_slabs(
+            [(self._whole, counted), (self._near, region)],
+            truth=truth,
+            labels=labels,
+            structures=self._task.structures,
+            probabilities=named,
+            uncertainty=None,
+            regions=self._task.members if self._task.regions else None,
+        )
 
     def figures(self) -> dict[str, Any]:
         """Give ece, nll and brier, and the same of the "band"; None with its reason where there is none."""

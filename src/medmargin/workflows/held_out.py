@@ -23,6 +23,7 @@ from medmargin.evaluation.overlap import dice
 from medmargin.inference.segmentation import NO_PROMPTS
 from medmargin.runs import Run
 from medmargin.storage import atomic_path, sha256
+from medmargin.uncertainty.boxes import box_around
 from medmargin.workflows.evaluate import refuse_other_structures
 from medmargin.workflows.model import Model, load
 
@@ -131,19 +132,12 @@ def _predict(model: Model, case: Case, task: Task, file: Path) -> None:
 
 def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
     """Give the box around a mask and a margin; of an empty one the first voxels."""
-    box = []
-    for axis, side in enumerate(mask.shape):
-        found = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        low, high = (int(found[0]), int(found[-1]) + 1) if found.size else (0, 1)
-        box.append(slice(max(0, low - _MARGIN), min(side, high + _MARGIN)))
-    return tuple(box)
+    return box_around(mask, (_MARGIN,) * mask.ndim) or (slice(0, 1 + _MARGIN),) * mask.ndim
 
 
 def _key(weights: str, case: Case) -> str:
     """Name an answer by what it depends on: the weights, and the files of the case with their sizes and times."""
-    files = [path for path in (*case.images, case.label) if path is not None]
-    stamps = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.exists()]
-    return hashlib.sha256(repr((weights, case.name, stamps)).encode()).hexdigest()[:32]
+    return hashlib.sha256(repr((weights, case.name, case.stamps())).encode()).hexdigest()[:32]
 
 
 def _is_whole(file: Path) -> bool:

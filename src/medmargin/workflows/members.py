@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -36,22 +35,14 @@ def refuse_unlike(run: Run, task: Task, other: Run, its_task: Task) -> None:
 def described(run: Run, task: Task) -> dict[str, Any]:
     """Say what the members of an ensemble have in common, as field -> value: system, task and the plan's geometry."""
     fields = {f"task.{name}": value for name, value in asdict(task).items() if name not in _MEASURED}
-    return {"system": run.config.system, **fields, **_geometry(task, run.config.arguments)}
+    return {"system": run.config.system, **fields, **_geometry(task)}
 
 
-def configuration_of(task: Task, arguments: Mapping[str, Any]) -> str | None:
-    """Name the configuration of the plan that a run trained; None without a plan."""
-    if task.plan is None:
-        return None
-    asked = arguments.get("configuration", "auto")
-    return task.plan.configuration(None if asked == "auto" else asked).name
-
-
-def _geometry(task: Task, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _geometry(task: Task) -> dict[str, Any]:
     """Describe how images are prepared and what network sees them; nothing without a plan."""
     if task.plan is None:
         return {}
-    plan, configuration = asdict(task.plan), asdict(task.plan.configuration(configuration_of(task, arguments)))
+    plan, configuration = asdict(task.plan), asdict(task.plan.configuration())
     return {f"plan.{name}": plan[name] for name in _OF_PLAN} | {
         f"configuration.{name}": configuration[name] for name in _OF_CONFIGURATION
     }

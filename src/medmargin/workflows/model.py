@@ -22,7 +22,8 @@ from medmargin.systems.system import System
 from medmargin.workflows.members import refuse_unlike
 
 if TYPE_CHECKING:
-    from medmargin.inference import AutomaticPredictor, PromptedPredictor, Segmentation, VolumePredictor
+    from medmargin.inference import Segmentation
+    from medmargin.systems.system import Predictor
 
 _HISTORY = {"init": "none", "teacher": None}
 
@@ -39,7 +40,7 @@ class Model:
 
     run: Run
     task: Task
-    predictor: PromptedPredictor | AutomaticPredictor | VolumePredictor
+    predictor: Predictor
     warning: str = ""
 
     @property
@@ -133,9 +134,7 @@ def load(
     return Model(found, task_of(found), predictor, warning)
 
 
-def assembled(
-    found: Run, others: Sequence[Run] = (), uncertainty: str | None = None
-) -> PromptedPredictor | AutomaticPredictor | VolumePredictor:
+def assembled(found: Run, others: Sequence[Run] = (), uncertainty: str | None = None) -> Predictor:
     """Build the predictor of a run, or of an ensemble, with its trained networks; see `load`.
 
     Args:

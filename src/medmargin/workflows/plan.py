@@ -119,16 +119,19 @@ def plan_dataset(
     return PlannedDataset(fingerprint, plans, costs)
 
 
-def plan_for_training(data: Dataset, *, scale: str, progress: Progress | None = None) -> Plan:
+def plan_for_training(data: Dataset, *, scale: str, progress: bool = False) -> Plan:
     """Plan a data set by the rules alone, from the cases of all its training sides: every fold gets the same plan.
 
     Args:
-        scale: "paper" or "laptop". progress: called with the number of cases read and the total.
+        scale: "paper" or "laptop". progress: show a bar on stderr while images are read.
 
     Raises:
         DataError: a data set that cannot be planned. BudgetError: nothing fits into the scale's memory.
     """
-    fingerprint = measure_fingerprint(planning_cases(data), data.task, progress=progress)
+    from medmargin.learning.progress import counted  # the training engine, which planning alone does without
+
+    with counted(description="reading volumes to plan", show=progress) as done:
+        fingerprint = measure_fingerprint(planning_cases(data), data.task, progress=done)
     return make_plan(fingerprint, scale=scale_named(scale))
 
 

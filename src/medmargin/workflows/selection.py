@@ -21,7 +21,6 @@ from medmargin.evaluation.paired_statistics import paired_difference
 from medmargin.evaluation.statistics import patient_interval
 from medmargin.runs import Run
 from medmargin.workflows.held_out import StoredAnswer
-from medmargin.workflows.members import configuration_of
 
 _DECIMALS = 4  # means that agree so far are equal, and the cheaper candidate is taken
 
@@ -49,7 +48,7 @@ class Candidate:
         return {
             "name": self.name,
             "system": config.system,
-            "configuration": configuration_of(self.task, config.arguments),
+            "configuration": None if self.task.plan is None else self.task.plan.chosen,
             "weights": self.weights,
             "members": [str(run.folder) for run in self.runs],
         }

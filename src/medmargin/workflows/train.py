@@ -29,7 +29,6 @@ from medmargin.learning import (
     require_devices,
     wants_gpu,
 )
-from medmargin.learning.progress import counted
 from medmargin.networks.weight_files import load_strictly
 from medmargin.runs import (
     Run,
@@ -187,8 +186,7 @@ def _measured(
         if plan is not None:
             followed = read_plan_for(data.task, plan)
         else:
-            with counted(description="reading volumes to plan", show=progress) as done:
-                followed = plan_for_training(data, scale=scale, progress=done)
+            followed = plan_for_training(data, scale=scale, progress=progress)
         if (wanted := arguments.get("configuration", "auto")) != "auto":
             followed = replace(followed, chosen=followed.configuration(wanted).name)
         return replace(data.task, plan=followed)

@@ -9,10 +9,28 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from medmargin.datasets.task import Task
+from medmargin.errors import ConfigError
 from medmargin.imaging import Volume, to_working
 from medmargin.imaging.working import Working
 from medmargin.prompts.from_labels import box_floor, boxes_from_labels, ellipse_floor
 from medmargin.prompts.types import Box, Prompt
+
+
+def require_boxes(task: Task, *, to: str) -> None:
+    """Refuse structures that a box of each object cannot stand for.
+
+    Args:
+        to: what was wanted: "evaluate" or "calibrate".
+
+    Raises:
+        ConfigError: the structures are overlapping regions.
+    """
+    if task.regions:
+        raise ConfigError(
+            f"the structures of '{task.name}' are overlapping regions, which have no boxes of their own: {to} a run of "
+            "'plain-unet' or 'residual-unet', without prompts"
+        )
 
 
 def prompts_of_labels(label: Volume, structures: Mapping[str, int], *, dims: int) -> list[Prompt]:

@@ -13,16 +13,13 @@ if TYPE_CHECKING:
     from torch import nn
 
     from medmargin.inference import AutomaticPredictor, PromptedPredictor, VolumePredictor
-
-    Predictor = PromptedPredictor | AutomaticPredictor | VolumePredictor
+    from medmargin.systems.system import Predictor
 
 PROMPTED = ("prompt-perturbation", "none")
 AUTOMATIC = ("evidential", "softmax", "test-time-augmentation", "mc-dropout", "ensemble", "snapshots")
 
 
-def choose_uncertainty(
-    name: str | None, predictor: Predictor, run: Run, others: Sequence[nn.Module]
-) -> None:
+def choose_uncertainty(name: str | None, predictor: Predictor, run: Run, others: Sequence[nn.Module]) -> None:
     """Give a predictor the estimator of a name; None leaves the system's own.
 
     Args:

@@ -14,7 +14,6 @@ Distances run between voxel centres; the edge of the image is no border.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import edt
 import numpy as np
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from medmargin.errors import ConfigError, DataError
+from medmargin.uncertainty.boxes import box_around
 from medmargin.uncertainty.calibration.patients import conformal_quantile, largest_per_patient
 
 Mask = NDArray[np.bool_]
@@ -56,10 +56,9 @@ class DistanceMargins(BaseModel):
             [*spatial] 0 surely outside, 1 undecided, 2 surely inside.
         """
         found = np.zeros(mask.shape, np.uint8)
-        if not mask.any():
+        crop = box_around(mask, [int(self.outer / size) + 1 for size in spacing])
+        if crop is None:
             return found
-        steps = [int(self.outer / size) + 1 for size in spacing]
-        crop = _box(mask, steps)
         found[crop][_distance(~mask[crop], spacing) <= self.outer] = 1  # within the mask the distance is 0
         found[crop][_distance(mask[crop], spacing) > self.inner] = 2
         return found
@@ -82,9 +81,9 @@ def margin_scores(
         inner where the mask fills the image and should not.
     """
     union = mask | truth
-    if not union.any():
+    crop = box_around(union, [1] * union.ndim)
+    if crop is None:
         return 0.0, 0.0
-    crop = _box(union, [1] * union.ndim)
     mask, truth = mask[crop], truth[crop]
     false = mask & ~truth if counted is None else mask & ~truth & counted[crop]
     allowed = int(tolerated * np.count_nonzero(truth) + 1e-9)
@@ -143,13 +142,3 @@ def _distance(mask: Mask, spacing: Sequence[float]) -> NDArray[np.float32]:
         raise ConfigError(f"spacing {tuple(spacing)} for a mask with {mask.ndim} axes")
     anisotropy = tuple(float(size) for size in spacing)
     return edt.edt(np.ascontiguousarray(mask), anisotropy=anisotropy, black_border=False, parallel=1)
-
-
-def _box(mask: Mask, steps: Sequence[int]) -> tuple[slice, ...]:
-    """The box around a mask that is not empty, wider by some voxels where the image has them."""
-    box: list[Any] = []
-    for axis, step in enumerate(steps):
-        rest = tuple(other for other in range(mask.ndim) if other != axis)
-        occupied = np.flatnonzero(mask.any(axis=rest))
-        box.append(slice(max(0, occupied[0] - step), occupied[-1] + 1 + step))
-    return tuple(box)
