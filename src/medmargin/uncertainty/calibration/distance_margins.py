@@ -59,8 +59,9 @@ class DistanceMargins(BaseModel):
         crop = box_around(mask, [int(self.outer / size) + 1 for size in spacing])
         if crop is None:
             return found
-        found[crop][_distance(~mask[crop], spacing) <= self.outer] = 1  # within the mask the distance is 0
-        found[crop][_distance(mask[crop], spacing) > self.inner] = 2
+        outer, inner = np.float64(self.outer), np.float64(self.inner)  # a plain number would be rounded to float32
+        found[crop][_distance(~mask[crop], spacing) <= outer] = 1  # within the mask the distance is 0
+        found[crop][_distance(mask[crop], spacing) > inner] = 2
         return found
 
 
